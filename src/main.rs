@@ -1,0 +1,2 @@
+//! The `flashfleet` program.
+fn main() {}
