@@ -1,0 +1,5 @@
+//! The plan file: model, loading, validation.
+
+mod model;
+
+pub use model::*;

@@ -1,0 +1,7 @@
+//! Typed requests and answers, one file per management group. Fields are named as in the specification.
+
+mod codec;
+pub mod image;
+pub mod os;
+
+pub use codec::{DecodeError, DeviceError, Repeat, Request, decode_response, encode_body};

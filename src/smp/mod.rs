@@ -1,0 +1,12 @@
+//! The Simple Management Protocol without I/O: no tokio, no actix, no clock. Time is an argument.
+//!
+//! Specification: Zephyr `doc/services/device_mgmt/smp_protocol.rst`, `smp_transport.rst` and `smp_groups/`.
+
+pub mod console;
+mod header;
+pub mod message;
+
+pub use header::{HEADER_LEN, Header, HeaderError, Op, Version, group};
+
+/// A point in time: the time since an epoch that the caller chooses and keeps.
+pub type Time = std::time::Duration;
