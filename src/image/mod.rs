@@ -36,3 +36,19 @@ impl Image {
         &self.version
     }
 }
+
+/// (Skeleton, finished in its own branch.)
+#[derive(Debug)]
+pub struct Version(semver::Version);
+impl Version {
+    /// Skeleton.
+    pub fn satisfies(&self, _: &semver::VersionReq) -> bool {
+        false
+    }
+}
+impl std::str::FromStr for Version {
+    type Err = semver::Error;
+    fn from_str(s: &str) -> Result<Self, Self::Err> {
+        s.parse().map(Self)
+    }
+}
