@@ -171,6 +171,15 @@ impl Flow {
         }
     }
 
+    /// Position of the step under way in the planned steps, from 0; 0 where none is.
+    #[must_use]
+    pub fn current_index(&self) -> usize {
+        match &self.state {
+            State::Due(current) | State::Acting(current) | State::Pausing(current) => current.index,
+            State::Between(_) | State::Finished(_) => 0,
+        }
+    }
+
     /// The current step's event where something outside the flow ends it, so that it does not stay open in the log.
     #[must_use]
     pub fn cut_step(&self, now: Time, verdict: Verdict, cause: &Cause) -> Option<StepEnded> {
