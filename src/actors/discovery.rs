@@ -89,8 +89,10 @@ impl Scout {
         loop {
             match self.source.candidates(target).await {
                 Ok(candidates) => {
-                    let new: Vec<Candidate> =
-                        candidates.into_iter().filter(|candidate| !known.contains(&candidate.address)).collect();
+                    let new: Vec<Candidate> = candidates
+                        .into_iter()
+                        .filter(|candidate| !known.contains(&candidate.address))
+                        .collect();
                     let manned = futures_util::future::join_all(
                         new.into_iter().map(|candidate| self.man(target, target_index, candidate)),
                     );

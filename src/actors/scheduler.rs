@@ -198,7 +198,9 @@ impl Scheduler {
             }
         }
         while self.running < self.limit() {
-            let Some(position) = self.waiting.iter().position(|&index| self.hub_has_room(index)) else { break };
+            let Some(position) = self.waiting.iter().position(|&index| self.hub_has_room(index)) else {
+                break;
+            };
             let Some(index) = self.waiting.remove(position) else { break };
             self.start(index, ctx);
         }
@@ -242,7 +244,9 @@ impl Scheduler {
         ctx.spawn(answer.into_actor(self).map(move |answer, act, ctx| {
             let result = match answer {
                 Ok(Ok(Some(result))) => result,
-                Ok(Ok(None)) => broken("internal.device_busy", "the device's actor was busy with another run"),
+                Ok(Ok(None)) => {
+                    broken("internal.device_busy", "the device's actor was busy with another run")
+                }
                 Ok(Err(_)) => broken("internal.device_panicked", "the device's actor panicked"),
                 Err(_) => broken("internal.device_stuck", "the device's actor did not obey its deadline"),
             };
@@ -337,8 +341,9 @@ impl Scheduler {
         #[expect(clippy::cast_precision_loss, reason = "counts of devices are far below 2^52")]
         let percent = 100.0 * bad as f64 / verdicts.len().max(1) as f64;
         let by_count = stop_after.failures.is_some_and(|limit| bad >= limit.max(1));
-        let by_share =
-            stop_after.percent.is_some_and(|limit| verdicts.len() >= stop_after.of_at_least && percent >= limit);
+        let by_share = stop_after
+            .percent
+            .is_some_and(|limit| verdicts.len() >= stop_after.of_at_least && percent >= limit);
         if bad > 0 && (by_count || by_share) {
             let cause = Cause::new(
                 Class::Plan,

@@ -7,14 +7,14 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use crate::cause::{Cause, Class};
-use crate::client::{Client, ClientError, ClientOptions, UploadRequest};
+use crate::client::{Client, ClientError, ClientOptions, Conversation, UploadRequest};
 use crate::flow::{Action, DeviceResult, Directive, Flow, FlowConfig, FlowEvent, Outcome, StepEnded};
 use crate::image::Image;
 use crate::report::{Departure, DeviceId, EventKind, StepFinished, Verdict};
 use crate::smp::Time;
 use crate::smp::message::image::{Erase, ListImages, SetState, SlotInfo};
 use crate::smp::message::os::{BootloaderInfo, Reset};
-use crate::transport::{Connector, LinkError, LinkErrorKind};
+use crate::transport::{Connector, Link, LinkError, LinkErrorKind};
 
 use super::clock::Clock;
 use super::programs::{self, Names};
@@ -59,6 +59,8 @@ pub(super) struct Worker {
     pub reporter: actix::Addr<Reporter>,
     pub clock: Clock,
     client: Option<Client>,
+    /// While no link is open.
+    conversation: Option<Conversation>,
     wrote: bool,
     /// Position of the step under way, for progress.
     step: usize,
@@ -76,7 +78,20 @@ impl Worker {
         reporter: actix::Addr<Reporter>,
         clock: Clock,
     ) -> Self {
-        Self { id, connector, options, config, names, recover, reporter, clock, client: None, wrote: false, step: 0 }
+        Self {
+            id,
+            connector,
+            options,
+            config,
+            names,
+            recover,
+            reporter,
+            clock,
+            client: None,
+            conversation: None,
+            wrote: false,
+            step: 0,
+        }
     }
 
     /// Whether the device answers an echo. What does not stays closed.
@@ -227,8 +242,13 @@ impl Worker {
         };
         self.client().await?;
         let request = UploadRequest { image_number, upgrade_only };
-        let mut progress =
-            Progress { id: self.id.clone(), step: self.step, reporter: self.reporter.clone(), clock: self.clock, last: None };
+        let mut progress = Progress {
+            id: self.id.clone(),
+            step: self.step,
+            reporter: self.reporter.clone(),
+            clock: self.clock,
+            last: None,
+        };
         // Not through `client()`: its borrow would keep `wrote` out of reach of the progress below.
         let Some(client) = self.client.as_mut() else { return Err(lost().into()) };
         let wrote = &mut self.wrote;
@@ -243,7 +263,7 @@ impl Worker {
     }
 
     async fn reset(&mut self, force: bool, boot_mode: Option<u8>) -> Result<Outcome, Cause> {
-        let request = Reset { force: force.then_some(1), boot_mode };
+        let request = Reset { force: force.then_some(true), boot_mode };
         let result = self.client().await?.request(&request).await;
         self.wrote = true;
         match result {
@@ -282,7 +302,7 @@ impl Worker {
         while Instant::now() < end {
             if self.client.is_none() {
                 match timeout_at(end, self.connector.connect()).await {
-                    Ok(Ok(link)) => self.client = Some(Client::new(link, self.options.clone())),
+                    Ok(Ok(link)) => self.adopt(link),
                     Ok(Err(_)) => {
                         left = Departure::Gone;
                         sleep_until((Instant::now() + LOOK_FOR_PORT).min(end)).await;
@@ -333,12 +353,12 @@ impl Worker {
     async fn client(&mut self) -> Result<&mut Client, LinkError> {
         if self.client.is_none() {
             let link = self.open().await?;
-            self.client = Some(Client::new(link, self.options.clone()));
+            self.adopt(link);
         }
         self.client.as_mut().ok_or_else(lost)
     }
 
-    async fn open(&self) -> Result<Box<dyn crate::transport::Link>, LinkError> {
+    async fn open(&self) -> Result<Box<dyn Link>, LinkError> {
         let until = Instant::now() + OPEN_WITHIN;
         loop {
             match self.connector.connect().await {
@@ -348,16 +368,24 @@ impl Worker {
         }
     }
 
+    /// Goes on over a new link.
+    fn adopt(&mut self, link: Box<dyn Link>) {
+        let conversation = self.conversation.take().unwrap_or_default();
+        self.client = Some(Client::new(link, self.options.clone(), conversation));
+    }
+
     async fn disconnect(&mut self) {
         if let Some(client) = self.client.take() {
-            client.close().await;
+            self.conversation = Some(client.close().await);
         }
     }
 
     fn tell_flow(&self, event: FlowEvent) {
         let kind = match event {
             FlowEvent::StepStarted { step, name } => EventKind::StepStarted { step, name },
-            FlowEvent::StepRetried { step, attempt, cause } => EventKind::StepRetried { step, attempt, cause },
+            FlowEvent::StepRetried { step, attempt, cause } => {
+                EventKind::StepRetried { step, attempt, cause }
+            }
             FlowEvent::StepEnded(ended) => EventKind::StepFinished(self.finished(*ended)),
         };
         self.reporter.do_send(Tell {

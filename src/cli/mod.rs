@@ -2,5 +2,5 @@
 
 mod args;
 
-pub use args::{Cli, Command, main};
 pub use crate::exit::Exit;
+pub use args::{Cli, Command, main};
