@@ -1,0 +1,7 @@
+//! placeholder
+use super::model::Report;
+/// HTML.
+#[must_use]
+pub fn to_html(_report: &Report) -> String {
+    String::new()
+}
