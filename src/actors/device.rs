@@ -49,7 +49,7 @@ impl Handler<Probe> for Device {
 
     fn handle(&mut self, _: Probe, _: &mut Self::Context) -> Self::Result {
         let Some(mut worker) = self.worker.take() else {
-            return Box::pin(actix::fut::ready(false));
+            return Box::pin(fut::ready(false));
         };
         let span = tracing::info_span!("device", device = %worker.id);
         let work = async move {
@@ -68,7 +68,7 @@ impl Handler<Run> for Device {
 
     fn handle(&mut self, run: Run, _: &mut Self::Context) -> Self::Result {
         let Some(mut worker) = self.worker.take() else {
-            return Box::pin(actix::fut::ready(None));
+            return Box::pin(fut::ready(None));
         };
         let stop = self.stop.subscribe();
         let span = tracing::info_span!("device", device = %worker.id);

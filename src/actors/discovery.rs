@@ -13,12 +13,13 @@ use crate::flow::FlowConfig;
 use crate::identity::Identity;
 use crate::plan::{Plan, Target};
 use crate::report::DeviceId;
+use crate::transport::Candidate;
 
 use super::clock::Clock;
 use super::device::{Device, Probe};
 use super::programs::Names;
 use super::reporter::Reporter;
-use super::source::{Candidate, Source};
+use super::source::Source;
 use super::worker::Worker;
 
 /// How often the ports are looked at while devices are missing.
@@ -56,6 +57,8 @@ pub struct Survey {
 /// A matched device and its actor.
 pub(super) struct Manned {
     pub found: Found,
+    /// What tells whether two are one device.
+    pub key: String,
     pub id: DeviceId,
     pub addr: Addr<Device>,
 }
@@ -89,20 +92,18 @@ impl Scout {
         loop {
             match self.source.candidates(target).await {
                 Ok(candidates) => {
-                    let new: Vec<Candidate> = candidates
-                        .into_iter()
-                        .filter(|candidate| !known.contains(&candidate.address))
-                        .collect();
+                    let new: Vec<Candidate> =
+                        candidates.into_iter().filter(|candidate| !known.contains(&candidate.key)).collect();
                     let manned = futures_util::future::join_all(
                         new.into_iter().map(|candidate| self.man(target, target_index, candidate)),
                     );
                     for manned in manned.await.into_iter().flatten() {
-                        known.insert(manned.found.address.clone());
+                        known.insert(manned.key.clone());
                         result.devices.push(manned);
                     }
                     result.trouble = None;
                 }
-                Err(error) => result.trouble = Some(error.into()),
+                Err(cause) => result.trouble = Some(cause),
             }
             if target.expect.holds(result.devices.len()) || Instant::now() >= end {
                 return result;
@@ -142,7 +143,7 @@ impl Scout {
             tracing::debug!(target = target_index, address = %found.address, "answers no echo: not matched");
             return None;
         }
-        Some(Manned { found, id, addr })
+        Some(Manned { found, key: candidate.key, id, addr })
     }
 }
 

@@ -1,10 +1,16 @@
 //! The reporter actor: the one place where events get their order. What is made of them lives in `report`.
 
+use std::time::Duration;
+
 use actix::prelude::*;
 use chrono::{DateTime, Utc};
 
-use crate::cause::Cause;
-use crate::report::{DeviceId, EventKind, Report, ReporterCore};
+use crate::report::{DeviceId, EventKind, Finished, Outcome, ReporterCore};
+
+use super::clock::Clock;
+
+/// How often the display catches up with the time.
+const TICK: Duration = Duration::from_secs(1);
 
 /// Something happened.
 #[derive(Debug, Message)]
@@ -15,52 +21,67 @@ pub(super) struct Tell {
     pub kind: EventKind,
 }
 
-/// Nothing will happen any more: write everything.
+/// Ask what the devices and targets told so far come to.
 #[derive(Debug, Message)]
-#[rtype(result = "Closed")]
-pub(super) struct Close;
+#[rtype(result = "Outcome")]
+pub(super) struct Implied;
 
-/// What the reporter has at the end.
-#[derive(Debug, MessageResponse)]
-pub(super) struct Closed {
-    pub report: Report,
-    /// An output that could not be written.
-    pub problem: Option<Cause>,
-}
+/// Nothing will happen any more: write everything. Answered once.
+#[derive(Debug, Message)]
+#[rtype(result = "Option<Finished>")]
+pub(super) struct Close;
 
 /// Orders events and hands them to every sink.
 pub(super) struct Reporter {
-    core: ReporterCore,
-    problem: Option<Cause>,
+    /// Gone once everything is written.
+    core: Option<ReporterCore>,
+    clock: Clock,
 }
 
 impl Reporter {
-    pub(super) fn new(core: ReporterCore) -> Self {
-        Self { core, problem: None }
+    pub(super) fn new(core: ReporterCore, clock: Clock) -> Self {
+        Self { core: Some(core), clock }
     }
 }
 
 impl Actor for Reporter {
     type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.run_interval(TICK, |act, _| {
+            let now = act.clock.wall(act.clock.now());
+            if let Some(core) = act.core.as_mut() {
+                core.tick(now);
+            }
+        });
+    }
 }
 
 impl Handler<Tell> for Reporter {
     type Result = ();
 
     fn handle(&mut self, tell: Tell, _: &mut Self::Context) {
-        if let Err(cause) = self.core.on(tell.kind, tell.device, tell.at) {
+        let Some(core) = self.core.as_mut() else { return };
+        if let Err(cause) = core.on(tell.kind, tell.device, tell.at) {
             // The run goes on: devices must not be left half done because a disk is full. The exit code tells.
             tracing::error!(%cause, "an event could not be written");
-            self.problem.get_or_insert(cause);
         }
     }
 }
 
-impl Handler<Close> for Reporter {
-    type Result = Closed;
+impl Handler<Implied> for Reporter {
+    type Result = MessageResult<Implied>;
 
-    fn handle(&mut self, _: Close, _: &mut Self::Context) -> Closed {
-        let (report, result) = self.core.finish();
-        Closed { report, problem: self.problem.take().or(result.err()) }
+    fn handle(&mut self, _: Implied, _: &mut Self::Context) -> Self::Result {
+        MessageResult(self.core.as_ref().map_or(Outcome::Internal, |core| core.report().implied_outcome()))
+    }
+}
+
+impl Handler<Close> for Reporter {
+    type Result = Option<Finished>;
+
+    fn handle(&mut self, _: Close, ctx: &mut Self::Context) -> Option<Finished> {
+        ctx.stop();
+        self.core.take().map(ReporterCore::finish)
     }
 }

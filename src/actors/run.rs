@@ -8,11 +8,11 @@ use tokio::sync::{mpsc, oneshot};
 use crate::cause::{Cause, Class};
 use crate::exit::Exit;
 use crate::plan::Plan;
-use crate::report::{EventKind, Outcome, Report, ReporterCore, SCHEMA};
+use crate::report::{EventKind, Finished, Outcome, ReporterCore, SCHEMA};
 
 use super::clock::Clock;
 use super::discovery::{Found, Scout, Survey, TargetSurvey, unmet};
-use super::reporter::{Close, Reporter, Tell};
+use super::reporter::{Close, Implied, Reporter, Tell};
 use super::scheduler::{Ended, Interrupt, Scheduler};
 use super::source::Source;
 use super::worker::seconds;
@@ -29,27 +29,16 @@ pub struct RunOptions {
 /// Interrupts of a run: each message is one, the first for gently, the second for now.
 pub type Interrupts = mpsc::UnboundedReceiver<()>;
 
-/// How a run ended.
-#[derive(Debug)]
-pub struct RunEnd {
-    /// How it ended.
-    pub outcome: Outcome,
-    /// The report, as it was written.
-    pub report: Option<Report>,
-    /// An output that could not be written.
-    pub problem: Option<Cause>,
-}
-
-/// Runs a plan to its end. Must be called within an actix system.
+/// Runs a plan to its end. Must be called within an actix system. `None` where the reporter itself broke.
 pub async fn run(
     plan: Arc<Plan>,
     options: RunOptions,
     source: Arc<dyn Source>,
     core: ReporterCore,
     mut interrupts: Interrupts,
-) -> RunEnd {
+) -> Option<Finished> {
     let clock = Clock::start();
-    let reporter = Reporter::new(core).start();
+    let reporter = Reporter::new(core, clock).start();
     let tell = |kind| reporter.do_send(Tell { device: None, at: clock.wall(clock.now()), kind });
     tell(EventKind::RunStarted {
         schema: SCHEMA.to_owned(),
@@ -88,16 +77,15 @@ pub async fn run(
             "this is a defect of flashfleet: please report it with the journal",
         )),
     });
+    let implied = reporter.send(Implied).await.unwrap_or(Outcome::Internal);
+    let outcome = outcome.worst(implied);
     tell(EventKind::RunFinished {
         outcome,
         exit_code: Exit::from(outcome).code(),
         cause,
         duration_s: seconds(clock.now()),
     });
-    match reporter.send(Close).await {
-        Ok(closed) => RunEnd { outcome, report: Some(closed.report), problem: closed.problem },
-        Err(_) => RunEnd { outcome: Outcome::Internal, report: None, problem: None },
-    }
+    reporter.send(Close).await.ok().flatten()
 }
 
 /// Looks for every device of a plan and does nothing to any. Must be called within an actix system.
@@ -107,12 +95,13 @@ pub async fn survey(
     source: Arc<dyn Source>,
     core: ReporterCore,
 ) -> Survey {
+    let clock = Clock::start();
     let scout = Scout {
         attempts: 1,
         plan: Arc::clone(&plan),
         source,
-        reporter: Reporter::new(core).start(),
-        clock: Clock::start(),
+        reporter: Reporter::new(core, clock).start(),
+        clock,
     };
     let mut targets = Vec::new();
     for index in selected(&plan, &options.only) {

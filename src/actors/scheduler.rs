@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use tokio::sync::oneshot;
-use tokio::time::Instant;
 
 use crate::cause::{Cause, Class};
 use crate::flow::{DeviceResult, planned_steps};
@@ -31,6 +30,7 @@ pub(super) struct Interrupt;
 /// How the run ended.
 #[derive(Debug, Clone)]
 pub(super) struct Ended {
+    /// What the schedule alone comes to; the verdicts may make it worse.
     pub outcome: Outcome,
     pub cause: Option<Cause>,
 }
@@ -44,6 +44,7 @@ enum State {
 
 struct Entry {
     id: DeviceId,
+    key: String,
     addr: Addr<Device>,
     /// The hub that it is plugged into, where that is known.
     hub: Option<String>,
@@ -65,8 +66,6 @@ pub(super) struct Scheduler {
     stop: Stop,
     /// Why no further device is started.
     closed: Option<(Outcome, Cause)>,
-    station: Option<Cause>,
-    internal: Option<Cause>,
     done: Option<oneshot::Sender<Ended>>,
 }
 
@@ -90,8 +89,6 @@ impl Scheduler {
             hubs: HashMap::new(),
             stop: Stop::No,
             closed: None,
-            station: None,
-            internal: None,
             done: Some(done),
         }
     }
@@ -115,7 +112,7 @@ impl Scheduler {
         for survey in &surveyed {
             let Some(target) = plan.targets.get(survey.target) else { continue };
             for manned in &survey.devices {
-                owners.entry(manned.found.address.clone()).or_default().push(target.name.clone());
+                owners.entry(manned.key.clone()).or_default().push(target.name.clone());
             }
         }
         for survey in surveyed {
@@ -125,9 +122,6 @@ impl Scheduler {
                 self.add(target, manned);
             }
             if let Some(cause) = unmet(target, &found, survey.trouble.as_ref()) {
-                if cause.class == Class::Station {
-                    self.station.get_or_insert(cause.clone());
-                }
                 self.tell(
                     None,
                     EventKind::TargetUnmet {
@@ -141,7 +135,8 @@ impl Scheduler {
             }
         }
         if let Some(cause) = unmet_cause {
-            self.close(Outcome::NoMatch, cause);
+            let outcome = if cause.class == Class::Station { Outcome::Station } else { Outcome::NoMatch };
+            self.close(outcome, cause);
         }
         self.refuse_shared(&owners);
         self.advance(ctx);
@@ -160,6 +155,7 @@ impl Scheduler {
         let index = self.entries.len();
         self.entries.push(Entry {
             id: manned.id,
+            key: manned.key,
             addr: manned.addr,
             hub: hub(&manned.found.identity),
             state: State::Waiting,
@@ -171,10 +167,11 @@ impl Scheduler {
     /// A device that two targets match gets neither's firmware.
     fn refuse_shared(&mut self, owners: &HashMap<String, Vec<String>>) {
         for index in std::mem::take(&mut self.waiting) {
-            let shared = self.entries.get(index).and_then(|entry| {
-                let (_, address) = entry.id.0.split_once('/')?;
-                owners.get(address).filter(|owners| owners.len() > 1)
-            });
+            let shared = self
+                .entries
+                .get(index)
+                .and_then(|entry| owners.get(&entry.key))
+                .filter(|owners| owners.len() > 1);
             match shared {
                 None => self.waiting.push_back(index),
                 Some(owners) => {
@@ -288,15 +285,6 @@ impl Scheduler {
         }
         entry.state = State::Done(result.verdict);
         let id = entry.id.clone();
-        if let Some(cause) = &result.cause
-            && result.verdict == Verdict::Error
-        {
-            match cause.class {
-                Class::Internal => drop(self.internal.get_or_insert(cause.clone())),
-                Class::Station => drop(self.station.get_or_insert(cause.clone())),
-                Class::Device | Class::Image | Class::Link | Class::Plan => {}
-            }
-        }
         let panicked = result.cause.as_ref().is_some_and(|cause| cause.class == Class::Internal);
         self.tell(
             Some(&id),
@@ -359,32 +347,16 @@ impl Scheduler {
         self.closed.get_or_insert((outcome, cause));
     }
 
-    /// Everything has its verdict: tells how the run ended.
+    /// Everything has its verdict.
     fn end(&mut self, ctx: &mut Context<Self>) {
         let Some(done) = self.done.take() else { return };
-        let all_passed = self.entries.iter().all(|entry| entry.state == State::Done(Verdict::Passed));
-        let closed = self.closed.take();
-        let closed_as = |wanted: Outcome| {
-            closed.as_ref().filter(|(outcome, _)| *outcome == wanted).map(|(_, cause)| cause.clone())
-        };
-        // The contract's order of exit codes.
-        let (outcome, cause) = if let Some(cause) = self.internal.take() {
-            (Outcome::Internal, Some(cause))
-        } else if self.stop > Stop::No {
-            (Outcome::Interrupted, Some(interrupted()))
-        } else if let Some(cause) = self.station.take() {
-            (Outcome::Station, Some(cause))
-        } else if let Some(cause) = closed_as(Outcome::Stopped) {
-            (Outcome::Stopped, Some(cause))
-        } else if let Some(cause) = closed_as(Outcome::NoMatch) {
-            (Outcome::NoMatch, Some(cause))
-        } else if !all_passed {
-            (Outcome::NotPassed, None)
-        } else {
-            (Outcome::Passed, None)
+        let ended = match self.closed.take() {
+            _ if self.stop > Stop::No => Ended { outcome: Outcome::Interrupted, cause: Some(interrupted()) },
+            Some((outcome, cause)) => Ended { outcome, cause: Some(cause) },
+            None => Ended { outcome: Outcome::Passed, cause: None },
         };
         // Nobody waits any more only where the whole process is ending.
-        let _ = done.send(Ended { outcome, cause });
+        let _ = done.send(ended);
         ctx.stop();
     }
 }

@@ -5,23 +5,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 
+use crate::cause::Cause;
 use crate::identity::Identity;
 use crate::plan::{MatchKind, Target};
 use crate::sim::Fleet;
-use crate::transport::{Connector, LinkError};
-
-/// A device that a target's selectors point at.
-#[derive(Debug, Clone)]
-pub struct Candidate {
-    /// Its address.
-    pub address: String,
-    /// What else is known of it.
-    pub identity: Identity,
-    /// The way to it.
-    pub connector: Arc<dyn Connector>,
-    /// Named in the plan: it counts whether it answers or not. Otherwise it counts only once it has answered an echo.
-    pub claim: bool,
-}
+use crate::transport::{Candidate, Discovery};
 
 /// Finds the devices of a target.
 #[async_trait]
@@ -29,14 +17,15 @@ pub trait Source: Send + Sync {
     /// Every candidate that is there now. Called again while devices are missing.
     ///
     /// # Errors
-    /// [`LinkError`] where this machine cannot look at all.
-    async fn candidates(&self, target: &Target) -> Result<Vec<Candidate>, LinkError>;
+    /// [`Cause`] where this machine cannot look at all.
+    async fn candidates(&self, target: &Target) -> Result<Vec<Candidate>, Cause>;
 }
 
 /// Real ports and sockets, and simulated devices where the plan asks for them.
 #[derive(Debug, Default)]
 pub struct RealSource {
     fleets: Mutex<HashMap<String, Arc<Fleet>>>,
+    discovery: Discovery,
 }
 
 impl RealSource {
@@ -55,14 +44,16 @@ impl RealSource {
 
 #[async_trait]
 impl Source for RealSource {
-    async fn candidates(&self, target: &Target) -> Result<Vec<Candidate>, LinkError> {
+    async fn candidates(&self, target: &Target) -> Result<Vec<Candidate>, Cause> {
         if let MatchKind::Sim(spec) = &target.matcher.kind {
             let fleet = self.fleet(&target.name, spec);
             return Ok((0..fleet.len())
                 .map(|index| {
                     let connector = fleet.connector(index);
+                    let address = connector.address();
                     Candidate {
-                        address: connector.address(),
+                        key: address.clone(),
+                        address,
                         identity: Identity::default(),
                         connector,
                         claim: true,
@@ -70,6 +61,6 @@ impl Source for RealSource {
                 })
                 .collect());
         }
-        crate::transport::discover(target).await
+        self.discovery.discover(target).await
     }
 }

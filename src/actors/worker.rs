@@ -335,8 +335,8 @@ impl Worker {
     }
 
     async fn recover(&mut self) -> Result<Outcome, Cause> {
-        let Some((program, arguments)) = self.recover.split_first() else { return Ok(Outcome::Done) };
         self.disconnect().await;
+        let Some((program, arguments)) = self.recover.split_first() else { return Ok(Outcome::Done) };
         let ended = programs::run(program, arguments, &self.names).await?;
         if ended.code != Some(0) {
             return Err(Cause::new(
