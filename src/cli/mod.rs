@@ -1,7 +1,6 @@
 //! The command line: arguments, and one file per command.
 
 mod args;
-mod exit;
 
+pub use crate::exit::Exit;
 pub use args::{Cli, Command, main};
-pub use exit::Exit;
