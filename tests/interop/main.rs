@@ -1,0 +1,13 @@
+//! flashfleet against real SMP servers: MCUboot boards under QEMU, Zephyr programs behind terminals and UDP.
+
+mod console;
+mod error;
+mod fixtures;
+mod gdb;
+mod images;
+mod leash;
+mod native;
+mod qemu;
+mod qmp;
+mod record;
+mod wire;
