@@ -432,7 +432,21 @@ impl Recorder {
     }
 }
 
-/// Upload, test, swap, confirm and revert, with firmware that runs.
+/// The first chunk of an image: all that an upload needs to begin.
+fn first_chunk(image: &Image) -> Vec<(&'static str, Cbor)> {
+    vec![
+        ("data", Cbor::Bytes(image.bytes[..CHUNK].to_vec())),
+        ("len", Cbor::from(image.bytes.len() as u64)),
+        ("off", Cbor::from(0)),
+        ("sha", Cbor::Bytes(image.file_sha256().to_vec())),
+    ]
+}
+
+fn confirm(image: &Image) -> [(&'static str, Cbor); 2] {
+    [("hash", Cbor::Bytes(image.hash().to_vec())), ("confirm", Cbor::from(true))]
+}
+
+/// Upload, test, swap, revert and confirm, with firmware that runs.
 #[test]
 #[ignore = "writes the transcripts again"]
 fn record_microbit_update() -> Result<()> {
@@ -440,68 +454,117 @@ fn record_microbit_update() -> Result<()> {
     let mut recorder = board_recorder("microbit_update", &board)?;
     let r = &mut recorder;
     let new = Image::stock()?.with_version(2, 1, 3, 4);
+    r.note_image("new", &new);
+
+    r.upload_all("new", &new)?;
+    r.ask("list after the upload", READ, V2, IMAGE, 0, &[])?;
+    r.test("test of the uploaded image", &new)?;
+    r.both("list while pending", READ, IMAGE, 0, &[])?;
+    r.reset("reset into the test", &board)?;
+    r.both("list on test: active, not confirmed", READ, IMAGE, 0, &[])?;
+    r.both("slot info on test", READ, IMAGE, 6, &[])?;
+    r.reset("reset without confirm", &board)?;
+    r.both("list after the revert", READ, IMAGE, 0, &[])?;
+
+    r.test("test again, of the image that was reverted", &new)?;
+    r.reset("reset into the test again", &board)?;
+    r.ask("list on test again", READ, V2, IMAGE, 0, &[])?;
+    r.both("confirm by no hash", WRITE, IMAGE, 0, &[("confirm", Cbor::from(true))])?;
+    r.both("list after the confirm", READ, IMAGE, 0, &[])?;
+    r.both("confirm once more, by hash", WRITE, IMAGE, 0, &confirm(&new))?;
+    r.reset("reset after the confirm", &board)?;
+    r.both("list after that: it stayed", READ, IMAGE, 0, &[])?;
+    r.ask("erase of the old image", WRITE, V2, IMAGE, 5, &[])?;
+    r.ask("list after that", READ, V2, IMAGE, 0, &[])?;
+    recorder.save()
+}
+
+/// What may be done to a slot that waits to be swapped in.
+#[test]
+#[ignore = "writes the transcripts again"]
+fn record_microbit_pending() -> Result<()> {
+    let board = Board::microbit()?;
+    let mut recorder = board_recorder("microbit_pending", &board)?;
+    let r = &mut recorder;
+    let image = Image::filler(600, 2, 0);
+    let other = Image::filler(604, 3, 0);
+    r.note_image("filler", &image);
+    r.note_image("other", &other);
+
+    for version in [V1, V2] {
+        let name = if version == V1 { "version 1" } else { "version 2" };
+        r.upload_all("filler", &image)?;
+        r.ask(&format!("test, {name}"), WRITE, version, IMAGE, 0, &[("hash", Cbor::Bytes(image.hash().to_vec()))])?;
+        r.ask(&format!("list while pending, {name}"), READ, version, IMAGE, 0, &[])?;
+        r.upload(&format!("same image over itself while pending, {name}"), version, &first_chunk(&image))?;
+        r.upload(&format!("another image over a pending one, {name}"), version, &first_chunk(&other))?;
+        r.ask(&format!("list after that, {name}"), READ, version, IMAGE, 0, &[])?;
+        r.ask(&format!("erase of slot 1 while pending, {name}"), WRITE, version, IMAGE, 5, &[("slot", Cbor::from(1))])?;
+        r.ask(&format!("list after the erase, {name}"), READ, version, IMAGE, 0, &[])?;
+    }
+    r.upload_all("filler", &image)?;
+    r.both("confirm of an image that never ran", WRITE, IMAGE, 0, &confirm(&image))?;
+    r.ask("list: permanent", READ, V2, IMAGE, 0, &[])?;
+    r.test("test of an image that is pending for good", &image)?;
+    r.ask("erase while permanent", WRITE, V2, IMAGE, 5, &[])?;
+    r.ask("list after that", READ, V2, IMAGE, 0, &[])?;
+    r.reset("reset with nothing pending", &board)?;
+    r.ask("list after that reset", READ, V2, IMAGE, 0, &[])?;
+    recorder.save()
+}
+
+/// What may be done to the image to go back to, and what then comes of it.
+#[test]
+#[ignore = "writes the transcripts again"]
+fn record_microbit_on_test() -> Result<()> {
+    let board = Board::microbit()?;
+    let mut recorder = board_recorder("microbit_on_test", &board)?;
+    let r = &mut recorder;
+    let stock = Image::stock()?;
+    let new = Image::stock()?.with_version(2, 1, 3, 4);
     let newer = Image::stock()?.with_version(3, 0, 0, 0);
     r.note_image("new", &new);
     r.note_image("newer", &newer);
 
     r.upload_all("new", &new)?;
-    r.ask("list after the upload", READ, V2, IMAGE, 0, &[])?;
-    r.ask("slot info after the upload", READ, V2, IMAGE, 6, &[])?;
-    r.test("test of the uploaded image", &new)?;
-    r.both("list while pending", READ, IMAGE, 0, &[])?;
-    r.both("erase while pending", WRITE, IMAGE, 5, &[])?;
-    let first = |image: &Image| {
-        vec![
-            ("data", Cbor::Bytes(image.bytes[..CHUNK].to_vec())),
-            ("len", Cbor::from(image.bytes.len() as u64)),
-            ("off", Cbor::from(0)),
-            ("sha", Cbor::Bytes(image.file_sha256().to_vec())),
-        ]
-    };
-    r.upload("upload over a pending image, version 1", V1, &first(&newer))?;
-    r.upload("upload over a pending image", V2, &first(&newer))?;
-    r.upload("upload of the same image over itself, pending", V2, &first(&new))?;
+    r.test("test", &new)?;
     r.reset("reset into the test", &board)?;
-    r.both("list on test: active, not confirmed", READ, IMAGE, 0, &[])?;
-    r.ask("slot info on test", READ, V2, IMAGE, 6, &[])?;
-    r.both("erase while on test", WRITE, IMAGE, 5, &[])?;
-    r.upload("upload over the image to go back to, version 1", V1, &first(&newer))?;
-    r.upload("upload over the image to go back to", V2, &first(&newer))?;
-    r.test("test of the image to go back to", &Image::stock()?)?;
-    r.ask("list after that", READ, V2, IMAGE, 0, &[])?;
+    r.ask("list on test", READ, V2, IMAGE, 0, &[])?;
+    r.test("test of the image that is on test", &new)?;
+    r.test("test of the image to go back to", &stock)?;
+    r.both("confirm of the image to go back to", WRITE, IMAGE, 0, &confirm(&stock))?;
+    r.ask("list after those", READ, V2, IMAGE, 0, &[])?;
+    r.both("erase of the image to go back to", WRITE, IMAGE, 5, &[])?;
+    r.both("erase of it by its slot", WRITE, IMAGE, 5, &[("slot", Cbor::from(1))])?;
+    r.upload("upload over the image to go back to, version 1", V1, &first_chunk(&newer))?;
+    r.upload("upload over the image to go back to", V2, &first_chunk(&newer))?;
+    r.both("list after those", READ, IMAGE, 0, &[])?;
     r.reset("reset without confirm", &board)?;
-    r.both("list after the revert", READ, IMAGE, 0, &[])?;
-    r.both("erase after the revert", WRITE, IMAGE, 5, &[])?;
-    r.ask("list after the erase", READ, V2, IMAGE, 0, &[])?;
+    r.both("list after that", READ, IMAGE, 0, &[])?;
+    recorder.save()
+}
 
-    r.upload_all("new", &new)?;
-    r.test("test again", &new)?;
-    r.reset("reset into the test again", &board)?;
-    r.ask("list on test again", READ, V2, IMAGE, 0, &[])?;
-    r.both("confirm by no hash", WRITE, IMAGE, 0, &[("confirm", Cbor::from(true))])?;
-    r.both("list after the confirm", READ, IMAGE, 0, &[])?;
-    r.both(
-        "confirm once more, by hash",
-        WRITE,
-        IMAGE,
-        0,
-        &[("hash", Cbor::Bytes(new.hash().to_vec())), ("confirm", Cbor::from(true))],
-    )?;
-    r.reset("reset after the confirm", &board)?;
-    r.both("list after that: it stayed", READ, IMAGE, 0, &[])?;
-    r.both("erase of the old image", WRITE, IMAGE, 5, &[])?;
-    r.ask("list after that", READ, V2, IMAGE, 0, &[])?;
+/// An image made permanent without a test, and one whose content does not match its hash.
+#[test]
+#[ignore = "writes the transcripts again"]
+fn record_microbit_permanent() -> Result<()> {
+    let board = Board::microbit()?;
+    let mut recorder = board_recorder("microbit_permanent", &board)?;
+    let r = &mut recorder;
+    let newer = Image::stock()?.with_version(3, 0, 0, 0);
+    let broken = Image::stock()?.with_version(4, 0, 0, 0).with_wrong_hash();
+    r.note_image("newer", &newer);
+    r.note_image("broken", &broken);
 
     r.upload_all("newer", &newer)?;
-    r.both(
-        "confirm of an image that never ran",
-        WRITE,
-        IMAGE,
-        0,
-        &[("hash", Cbor::Bytes(newer.hash().to_vec())), ("confirm", Cbor::from(true))],
-    )?;
+    r.ask("confirm of an image that never ran", WRITE, V2, IMAGE, 0, &confirm(&newer))?;
     r.ask("list: permanent", READ, V2, IMAGE, 0, &[])?;
     r.reset("reset into it", &board)?;
     r.both("list after that", READ, IMAGE, 0, &[])?;
+    r.upload_all("broken", &broken)?;
+    r.ask("list with an image whose content is wrong", READ, V2, IMAGE, 0, &[])?;
+    r.test("test of it", &broken)?;
+    r.reset("reset: the bootloader refuses it", &board)?;
+    r.both("list after that reset", READ, IMAGE, 0, &[])?;
     recorder.save()
 }
