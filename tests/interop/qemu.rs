@@ -21,6 +21,8 @@ use crate::qmp::Qmp;
 
 /// What the firmware prints once its kernel runs.
 const GREETING: &[u8] = b"*** Booting Zephyr OS";
+/// Slot 0 of the micro:bit, where whatever application was booted runs; MCUboot lies below.
+const APPLICATION: std::ops::Range<u32> = 0x8000..0x8000 + 106_496;
 /// Time from the greeting to an SMP server that listens.
 const GREETING_TO_LISTENING: Duration = Duration::from_millis(300);
 
@@ -131,6 +133,14 @@ impl Board {
             }
             std::thread::sleep(Duration::from_millis(20));
         }
+        Ok(())
+    }
+
+    /// Waits until the application is up again after a reset. Nothing may reach the UART before. That it is one
+    /// that listens, not one that hangs, is for the caller to know.
+    pub(crate) fn wait_listening(&self, within: Duration) -> Result<()> {
+        self.wait_program_counter(APPLICATION, within)?;
+        std::thread::sleep(GREETING_TO_LISTENING);
         Ok(())
     }
 

@@ -425,8 +425,7 @@ impl Recorder {
         let resets = board.resets();
         self.ask(note, WRITE, V2, OS, 5, &[])?;
         board.wait_resets(resets + 1, Duration::from_secs(30))?;
-        board.wait_program_counter(0x8000..0x1_5000, Duration::from_secs(60))?;
-        std::thread::sleep(Duration::from_secs(1));
+        board.wait_listening(Duration::from_secs(60))?;
         self.event(json!({ "note": "the board reset itself and booted", "event": "booted" }));
         Ok(())
     }
