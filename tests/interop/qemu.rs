@@ -147,8 +147,9 @@ impl Board {
     /// Reads memory, flash included, past the firmware.
     pub(crate) fn read_memory(&self, address: u32, length: usize) -> Result<Vec<u8>> {
         let file = self.folder.path().join("memory");
-        let arguments = json!({ "val": address, "size": length, "filename": file });
-        self.qmp.execute("pmemsave", arguments)?;
+        // As the core sees it: the machine's physical address space of QEMU does not hold this board's flash.
+        let arguments = json!({ "val": address, "size": length, "filename": file, "cpu-index": 0 });
+        self.qmp.execute("memsave", arguments)?;
         Ok(std::fs::read(&file)?)
     }
 
