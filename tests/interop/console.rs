@@ -47,8 +47,16 @@ impl Head {
     pub(crate) fn message(self, body: &[u8]) -> Vec<u8> {
         let length = u16::try_from(body.len()).expect("a body under 64 KiB").to_be_bytes();
         let group = self.group.to_be_bytes();
-        let head =
-            [self.op | self.version << 3, 0, length[0], length[1], group[0], group[1], self.sequence, self.command];
+        let head = [
+            self.op | self.version << 3,
+            0,
+            length[0],
+            length[1],
+            group[0],
+            group[1],
+            self.sequence,
+            self.command,
+        ];
         [&head, body].concat()
     }
 }
@@ -125,7 +133,8 @@ impl Decoder {
             return Line::Broken;
         };
         self.packet.extend(bytes);
-        let Some(length) = self.packet.get(..2).map(|length| usize::from(u16::from_be_bytes([length[0], length[1]])))
+        let Some(length) =
+            self.packet.get(..2).map(|length| usize::from(u16::from_be_bytes([length[0], length[1]])))
         else {
             return Line::Broken;
         };

@@ -49,7 +49,10 @@ pub(crate) struct Fixtures {
 /// The set of servers, fetched at the first call of a run.
 pub(crate) fn fixtures() -> Result<&'static Fixtures> {
     static FIXTURES: OnceLock<std::result::Result<Fixtures, String>> = OnceLock::new();
-    FIXTURES.get_or_init(|| Fixtures::fetch().map_err(|error| error.to_string())).as_ref().map_err(RigError::new)
+    FIXTURES
+        .get_or_init(|| Fixtures::fetch().map_err(|error| error.to_string()))
+        .as_ref()
+        .map_err(RigError::new)
 }
 
 /// The project's git-ignored folder for what was fetched.
@@ -69,7 +72,10 @@ impl Fixtures {
                 let package = format!("smpclient=={SMPCLIENT}");
                 let mut pip = Command::new("python3");
                 pip.args(["-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", ":all:"]);
-                run(pip.arg("--dest").arg(&cache).arg(package), "apt-get install -y python3-pip python3-venv")?;
+                run(
+                    pip.arg("--dest").arg(&cache).arg(package),
+                    "apt-get install -y python3-pip python3-venv",
+                )?;
             }
             // Unpacked beside its place and then moved, so that a run cut short leaves no half of it.
             let fresh = tempfile::tempdir_in(&cache).context(cache.display())?;
@@ -87,15 +93,20 @@ impl Fixtures {
             .filter_map(|line| line.split_once(char::is_whitespace))
             .map(|(sum, name)| (name.trim().to_owned(), sum.to_owned()))
             .collect();
-        let servers = serde_json::from_str(&read_text(&folder.join("manifest.json"))?).context("manifest.json")?;
+        let servers =
+            serde_json::from_str(&read_text(&folder.join("manifest.json"))?).context("manifest.json")?;
         Ok(Self { folder, servers, sums, checked: Mutex::default() })
     }
 
     /// The server of `target` and `config`, for example `native_sim` and `serial_buf96`.
     pub(crate) fn server(&self, target: &str, config: &str) -> Result<&Server> {
-        self.servers.iter().find(|server| server.target == target && server.config == config).ok_or_else(|| {
-            RigError::new(format!("smpclient {SMPCLIENT} has no server {config} for {target} in its manifest.json"))
-        })
+        self.servers.iter().find(|server| server.target == target && server.config == config).ok_or_else(
+            || {
+                RigError::new(format!(
+                    "smpclient {SMPCLIENT} has no server {config} for {target} in its manifest.json"
+                ))
+            },
+        )
     }
 
     /// The file of a server, checked against SHA256SUMS.
@@ -139,7 +150,9 @@ fn make_python() -> Result<PathBuf> {
         run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&venv), help)?;
         let package = format!("smpclient=={SMPCLIENT}");
         run(
-            Command::new(&python).args(["-m", "pip", "install", "--quiet", "pyserial", "intelhex"]).arg(package),
+            Command::new(&python)
+                .args(["-m", "pip", "install", "--quiet", "pyserial", "intelhex"])
+                .arg(package),
             help,
         )?;
         std::fs::write(&done, "").context(done.display())?;
@@ -163,7 +176,8 @@ pub(crate) fn run(command: &mut Command, help: &str) -> Result<String> {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
     let text = [output.stdout, output.stderr].concat();
-    Err(RigError::new(format!("{command:?}: {}\n{}", output.status, String::from_utf8_lossy(&text))).help(help))
+    Err(RigError::new(format!("{command:?}: {}\n{}", output.status, String::from_utf8_lossy(&text)))
+        .help(help))
 }
 
 fn read_text(path: &Path) -> Result<String> {

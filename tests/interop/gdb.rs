@@ -31,7 +31,9 @@ impl Gdb {
             let at = address as usize + index * CHUNK;
             let answer = self.ask(&format!("M{at:x},{:x}:{}", chunk.len(), hex::encode(chunk)))?;
             if answer != "OK" {
-                return Err(RigError::new(format!("GDB stub: expected OK to a write at {at:#x}, got {answer:?}")));
+                return Err(RigError::new(format!(
+                    "GDB stub: expected OK to a write at {at:#x}, got {answer:?}"
+                )));
             }
         }
         Ok(())

@@ -34,7 +34,8 @@ impl Image {
         let hex = fixtures.path(fixtures.server("qemu_cortex_m0", "serial")?)?;
         let all = segments(&hex)?;
         let found = all.into_iter().find(|(start, _)| *start == SLOT_0);
-        let bytes = found.map(|(_, bytes)| bytes).ok_or_else(|| RigError::new("no image at 0x8000 of the hex"))?;
+        let bytes =
+            found.map(|(_, bytes)| bytes).ok_or_else(|| RigError::new("no image at 0x8000 of the hex"))?;
         let image = Self { bytes };
         let magic = image.bytes.get(..4).map(|magic| u32::from_le_bytes(magic.try_into().unwrap()));
         if magic != Some(MAGIC) || image.bytes.len() != image.hashed_size() + TRAILER {

@@ -11,7 +11,8 @@ use crate::error::{Context, Result, RigError};
 /// The shell waits for its standard input to end, which the kernel brings about however the test process
 /// dies, and then kills the server. A dead server ends the shell's wait through the closed output instead:
 /// the rig reads the server's output, so it sees that first.
-const KEEPER: &str = r#""$@" </dev/null & server=$!; read -r _; kill -KILL "$server" 2>/dev/null; wait "$server""#;
+const KEEPER: &str =
+    r#""$@" </dev/null & server=$!; read -r _; kill -KILL "$server" 2>/dev/null; wait "$server""#;
 
 /// A server process, killed when this is dropped.
 #[derive(Debug)]

@@ -14,4 +14,5 @@ mod readback;
 mod record;
 mod rig_tests;
 mod terminal;
+mod uart;
 mod wire;

@@ -154,7 +154,9 @@ fn remove_orphans() {
 /// The program of a server, made executable; an error where 32-bit programs cannot run here.
 fn program(server: &Server) -> Result<PathBuf> {
     if !Path::new("/lib/ld-linux.so.2").exists() && !Path::new("/lib32/ld-linux.so.2").exists() {
-        return Err(RigError::new("32-bit programs cannot run here: libc6:i386 is not installed").help(INSTALL_I386));
+        return Err(
+            RigError::new("32-bit programs cannot run here: libc6:i386 is not installed").help(INSTALL_I386)
+        );
     }
     let path = fixtures()?.path(server)?;
     use std::os::unix::fs::PermissionsExt as _;

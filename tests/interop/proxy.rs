@@ -147,7 +147,12 @@ pub(crate) fn lose_every_answer(nth: u32) -> impl FnMut(&Frame) -> Action + Send
 }
 
 /// Loses exactly one answer: the `occurrence`th (from 1) of this op, group and command.
-pub(crate) fn lose_answer(op: u8, group: u16, command: u8, occurrence: u32) -> impl FnMut(&Frame) -> Action + Send {
+pub(crate) fn lose_answer(
+    op: u8,
+    group: u16,
+    command: u8,
+    occurrence: u32,
+) -> impl FnMut(&Frame) -> Action + Send {
     move |frame| {
         let kind = (frame.direction, frame.head.op, frame.head.group, frame.head.command, frame.occurrence);
         if kind == (Direction::Answer, op, group, command, occurrence) { Action::Lose } else { Action::Pass }
@@ -205,7 +210,8 @@ async fn serve(listener: TcpListener, upstream: SocketAddr, seen: Arc<Mutex<Seen
 async fn carry(mut from: OwnedReadHalf, to: OwnedWriteHalf, direction: Direction, seen: &Mutex<Seen>) {
     let (queue, queued) = mpsc::unbounded_channel();
     let reader = async {
-        let (mut decoder, mut line, mut frame, mut bytes) = (Decoder::default(), Vec::new(), Vec::new(), [0; 1024]);
+        let (mut decoder, mut line, mut frame, mut bytes) =
+            (Decoder::default(), Vec::new(), Vec::new(), [0; 1024]);
         let mut due = Instant::now();
         let mut pass = |bytes: Vec<u8>, held: Duration| {
             // What is held back holds back what follows: a wire does not reorder.

@@ -2,12 +2,12 @@
 //!
 //! The firmware is written once, through the GDB stub, before the first instruction: QEMU's own loader device
 //! would write it again at every reset and so undo each update.
-//! The emulated UART stays deaf, even across a reset, once bytes reach it while no firmware listens. So `start`
-//! waits for the firmware's greeting, and a board with a looping image is looked at through the monitor.
+//! Starting boards and looking into them lives here; their UART is in `uart.rs`.
 
-use std::io::Read;
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
+use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -18,19 +18,16 @@ use crate::fixtures::{fixtures, require};
 use crate::gdb::Gdb;
 use crate::leash::Leash;
 use crate::qmp::Qmp;
+use crate::uart::{Uart, listens};
 
-/// What the firmware prints once its kernel runs.
-const GREETING: &[u8] = b"*** Booting Zephyr OS";
-/// Slot 0 of the micro:bit, where whatever application was booted runs; MCUboot lies below.
-const APPLICATION: std::ops::Range<u32> = 0x8000..0x8000 + 106_496;
-/// Time from the greeting to an SMP server that listens.
-const GREETING_TO_LISTENING: Duration = Duration::from_millis(300);
+/// A board boots in about 30 ms of its own time; a machine that runs many has less for each.
+const BOOT: Duration = Duration::from_secs(60);
 
 /// An emulated board, switched off when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Board {
-    qmp: Qmp,
-    uart: SocketAddr,
+    qmp: Arc<Qmp>,
+    uart: Uart,
     /// Resets that the rig itself made while it set the board up.
     setup_resets: u32,
     folder: TempDir,
@@ -70,8 +67,8 @@ impl Board {
         .map(str::to_owned);
         let process = Leash::start("qemu-system-arm", &arguments, folder.path())?;
         wait_for_socket(&folder.path().join("qmp"), &process)?;
-        let qmp = Qmp::connect(&folder.path().join("qmp"))?;
-        let uart = uart_address(&qmp)?;
+        let qmp = Arc::new(Qmp::connect(&folder.path().join("qmp"))?);
+        let uart = Uart::serve(uart_address(&qmp)?, Arc::clone(&qmp))?;
 
         let mut gdb = Gdb::connect(&folder.path().join("gdb"))?;
         for (address, bytes) in segments(hex)? {
@@ -80,16 +77,20 @@ impl Board {
         // The core took its stack pointer and its first instruction from empty memory: take them again.
         qmp.execute("system_reset", json!({}))?;
         qmp.wait_resets(1, Duration::from_secs(10))?;
-        let greeting = TcpStream::connect(uart).context("UART of the board")?;
         gdb.detach()?;
         let board = Self { setup_resets: qmp.resets(), qmp, uart, folder, process };
-        board.wait_for_greeting(greeting)?;
+        board.wait_listening(BOOT)?;
         Ok(board)
     }
 
-    /// Where the UART is served, one client at a time.
-    pub(crate) fn uart(&self) -> SocketAddr {
-        self.uart
+    /// Where the UART is served over TCP, one client at a time.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.uart.address()
+    }
+
+    /// The UART: what the board printed, what it could not hear.
+    pub(crate) fn uart(&self) -> &Uart {
+        &self.uart
     }
 
     /// Pulls the reset line.
@@ -119,7 +120,7 @@ impl Board {
     }
 
     /// Waits until the core stays within `range`, looking ten times in a row.
-    pub(crate) fn wait_program_counter(&self, range: std::ops::Range<u32>, within: Duration) -> Result<()> {
+    pub(crate) fn wait_program_counter(&self, range: Range<u32>, within: Duration) -> Result<()> {
         let until = Instant::now() + within;
         let mut in_a_row = 0;
         while in_a_row < 10 {
@@ -136,11 +137,20 @@ impl Board {
         Ok(())
     }
 
-    /// Waits until the application is up again after a reset. Nothing may reach the UART before. That it is one
-    /// that listens, not one that hangs, is for the caller to know.
+    /// Waits until a firmware listens at the UART.
     pub(crate) fn wait_listening(&self, within: Duration) -> Result<()> {
-        self.wait_program_counter(APPLICATION, within)?;
-        std::thread::sleep(GREETING_TO_LISTENING);
+        let until = Instant::now() + within;
+        while !listens(&self.qmp)? {
+            if Instant::now() > until {
+                let text = String::from_utf8_lossy(&self.uart.printed()).into_owned();
+                let at = self.program_counter()?;
+                let process = self.process.printed();
+                return Err(RigError::new(format!(
+                    "no firmware listens; program counter {at:#x}; UART: {text}; QEMU: {process}"
+                )));
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
         Ok(())
     }
 
@@ -151,27 +161,6 @@ impl Board {
         let arguments = json!({ "val": address, "size": length, "filename": file, "cpu-index": 0 });
         self.qmp.execute("memsave", arguments)?;
         Ok(std::fs::read(&file)?)
-    }
-
-    fn wait_for_greeting(&self, mut uart: TcpStream) -> Result<()> {
-        let until = Instant::now() + Duration::from_secs(60);
-        uart.set_read_timeout(Some(Duration::from_secs(1)))?;
-        let mut seen = Vec::new();
-        while !seen.windows(GREETING.len()).any(|window| window == GREETING) {
-            let mut bytes = [0; 256];
-            match uart.read(&mut bytes) {
-                Ok(0) => break,
-                Ok(count) => seen.extend_from_slice(&bytes[..count]),
-                Err(_) if Instant::now() < until => {}
-                Err(_) => {
-                    let text = String::from_utf8_lossy(&seen);
-                    let process = self.process.printed();
-                    return Err(RigError::new(format!("the board did not boot; UART: {text}; QEMU: {process}")));
-                }
-            }
-        }
-        std::thread::sleep(GREETING_TO_LISTENING);
-        Ok(())
     }
 }
 

@@ -48,10 +48,9 @@ impl Qmp {
         let mut io = self.io.lock().unwrap();
         let line = format!("{}\n", json!({ "execute": command, "arguments": arguments }));
         io.0.write_all(line.as_bytes()).context("QEMU monitor")?;
-        let mut answer = io
-            .1
-            .recv_timeout(Duration::from_secs(10))
-            .context(format!("QEMU monitor gave no answer to {command}"))?;
+        let mut answer =
+            io.1.recv_timeout(Duration::from_secs(10))
+                .context(format!("QEMU monitor gave no answer to {command}"))?;
         match answer.get("error") {
             Some(error) => Err(RigError::new(format!("QEMU monitor: {command}: {error}"))),
             None => Ok(answer["return"].take()),
@@ -75,7 +74,9 @@ impl Qmp {
         while self.resets() < count {
             if Instant::now() > until {
                 let resets = self.resets();
-                return Err(RigError::new(format!("expected {count} resets of the machine, counted {resets}")));
+                return Err(RigError::new(format!(
+                    "expected {count} resets of the machine, counted {resets}"
+                )));
             }
             std::thread::sleep(Duration::from_millis(5));
         }

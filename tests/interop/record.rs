@@ -81,7 +81,11 @@ impl Recorder {
         if responses.is_empty() {
             exchange["silent_for_ms"] = json!(patience.as_millis());
         }
-        eprintln!("{}: {note}: {}", self.name, responses.iter().map(|r| show(r)).collect::<Vec<_>>().join(" | "));
+        eprintln!(
+            "{}: {note}: {}",
+            self.name,
+            responses.iter().map(|r| show(r)).collect::<Vec<_>>().join(" | ")
+        );
         self.exchanges.push(exchange);
         Ok(responses)
     }
@@ -92,7 +96,15 @@ impl Recorder {
     }
 
     /// A request that ought to be answered.
-    fn ask(&mut self, note: &str, op: u8, version: u8, group: u16, command: u8, body: &[(&str, Cbor)]) -> Result<()> {
+    fn ask(
+        &mut self,
+        note: &str,
+        op: u8,
+        version: u8,
+        group: u16,
+        command: u8,
+        body: &[(&str, Cbor)],
+    ) -> Result<()> {
         let message = self.next(op, version, group, command).message(&cbor(body));
         self.message(note, &message, PATIENCE).map(drop)
     }
@@ -232,7 +244,7 @@ fn record_udp() -> Result<()> {
 fn board_recorder(name: &'static str, board: &Board) -> Result<Recorder> {
     let fixtures = fixtures()?;
     let server = fixtures.server("qemu_cortex_m0", "serial")?;
-    let mut recorder = Recorder::new(name, Wire::tcp(board.uart())?, server);
+    let mut recorder = Recorder::new(name, Wire::tcp(board.address())?, server);
     recorder.note_image("stock", &Image::stock()?);
     Ok(recorder)
 }
@@ -275,7 +287,13 @@ fn record_microbit_upload() -> Result<()> {
         0,
         &[("hash", Cbor::Bytes(Image::stock()?.hash().to_vec())), ("confirm", Cbor::from(false))],
     )?;
-    r.both("confirm of the running image, already confirmed", WRITE, IMAGE, 0, &[("confirm", Cbor::from(true))])?;
+    r.both(
+        "confirm of the running image, already confirmed",
+        WRITE,
+        IMAGE,
+        0,
+        &[("confirm", Cbor::from(true))],
+    )?;
     r.both("erase of an empty slot", WRITE, IMAGE, 5, &[])?;
     r.both("erase of slot 0", WRITE, IMAGE, 5, &[("slot", Cbor::from(0))])?;
     r.both("erase of slot 9", WRITE, IMAGE, 5, &[("slot", Cbor::from(9))])?;
@@ -331,10 +349,18 @@ fn record_microbit_upload() -> Result<()> {
     r.upload("second chunk", V2, &[data(&image, CHUNK, 2 * CHUNK), off(CHUNK)])?;
     r.upload("second chunk once more", V2, &[data(&image, CHUNK, 2 * CHUNK), off(CHUNK)])?;
     r.upload("a chunk at an offset too far", V2, &[data(&image, 4 * CHUNK, 5 * CHUNK), off(4 * CHUNK)])?;
-    r.upload("a chunk at an offset too far, version 1", V1, &[data(&image, 4 * CHUNK, 5 * CHUNK), off(4 * CHUNK)])?;
+    r.upload(
+        "a chunk at an offset too far, version 1",
+        V1,
+        &[data(&image, 4 * CHUNK, 5 * CHUNK), off(4 * CHUNK)],
+    )?;
     r.upload("a chunk at an odd offset", V2, &[data(&image, 7, 7 + CHUNK), off(7)])?;
     r.upload("offset 0 with the same SHA: goes on", V2, &first(&image))?;
-    r.upload("third chunk, of an odd length", V2, &[data(&image, 2 * CHUNK, 2 * CHUNK + 101), off(2 * CHUNK)])?;
+    r.upload(
+        "third chunk, of an odd length",
+        V2,
+        &[data(&image, 2 * CHUNK, 2 * CHUNK + 101), off(2 * CHUNK)],
+    )?;
     r.upload("offset 0 with the same SHA once more", V2, &first(&image))?;
     r.upload("offset 0 with another SHA: starts over", V2, &first(&other))?;
     r.upload("offset 0 without a SHA: starts over", V2, &[data(&image, 0, CHUNK), len(&image), off(0)])?;
@@ -405,7 +431,11 @@ impl Recorder {
                 let message = self.next(WRITE, V2, IMAGE, 1).message(&cbor(&entries));
                 self.wire.send(&message)?;
                 let answer = self.wire.receive(PATIENCE)?.unwrap_or_default();
-                assert_eq!(crate::console::number(&answer, "off"), Some(to as u64), "answer to the chunk at {at}");
+                assert_eq!(
+                    crate::console::number(&answer, "off"),
+                    Some(to as u64),
+                    "answer to the chunk at {at}"
+                );
                 if skipped == 0 {
                     skipped_from = at;
                 }
@@ -493,12 +523,26 @@ fn record_microbit_pending() -> Result<()> {
     for version in [V1, V2] {
         let name = if version == V1 { "version 1" } else { "version 2" };
         r.upload_all("filler", &image)?;
-        r.ask(&format!("test, {name}"), WRITE, version, IMAGE, 0, &[("hash", Cbor::Bytes(image.hash().to_vec()))])?;
+        r.ask(
+            &format!("test, {name}"),
+            WRITE,
+            version,
+            IMAGE,
+            0,
+            &[("hash", Cbor::Bytes(image.hash().to_vec()))],
+        )?;
         r.ask(&format!("list while pending, {name}"), READ, version, IMAGE, 0, &[])?;
         r.upload(&format!("same image over itself while pending, {name}"), version, &first_chunk(&image))?;
         r.upload(&format!("another image over a pending one, {name}"), version, &first_chunk(&other))?;
         r.ask(&format!("list after that, {name}"), READ, version, IMAGE, 0, &[])?;
-        r.ask(&format!("erase of slot 1 while pending, {name}"), WRITE, version, IMAGE, 5, &[("slot", Cbor::from(1))])?;
+        r.ask(
+            &format!("erase of slot 1 while pending, {name}"),
+            WRITE,
+            version,
+            IMAGE,
+            5,
+            &[("slot", Cbor::from(1))],
+        )?;
         r.ask(&format!("list after the erase, {name}"), READ, version, IMAGE, 0, &[])?;
     }
     r.upload_all("filler", &image)?;

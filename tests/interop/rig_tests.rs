@@ -2,11 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use crate::console::{Head, cbor, number};
+use crate::console::{Head, cbor, encode, number};
 use crate::error::Result;
 use crate::images::{Image, SLOT_0};
 use crate::native::{SerialServer, UdpServer};
-use crate::proxy::{Action, Direction, Proxy, latency, lose_answer, lose_every_answer, lose_last_upload_answer};
+use crate::proxy::{
+    Action, Direction, Proxy, latency, lose_answer, lose_every_answer, lose_last_upload_answer,
+    lose_reset_answer,
+};
 use crate::qemu::Board;
 use crate::readback::{Device, Params};
 use crate::terminal::Terminal;
@@ -19,7 +22,7 @@ fn echo(sequence: u8, text: &str) -> Vec<u8> {
 }
 
 fn device(board: &Board) -> Device {
-    Device::Tcp(board.uart())
+    Device::Tcp(board.address())
 }
 
 /// Uploads an image, marks it for test and resets, all through smpclient.
@@ -79,6 +82,8 @@ fn rig_new_version_swaps_and_outlives_the_reset_line() -> Result<()> {
     board.wait_listening(SHORT)?;
     let running = device(&board).running()?;
     assert!(running.holds(&new) && running.confirmed, "{running:?}");
+    assert_eq!(board.uart().unheard(), 0);
+    board.uart().wait_printed("I: Image version: v1.2.3", SHORT)?;
     Ok(())
 }
 
@@ -117,6 +122,12 @@ fn rig_image_that_hangs_stays_away_until_the_reset_line_is_pulled() -> Result<()
     board.wait_program_counter(bad.entry()..bad.entry() + 2, SHORT)?;
     // What lies in slot 0 is the bad image, and nothing answers.
     assert_eq!(board.read_memory(SLOT_0, 0x200)?, bad.bytes[..0x200]);
+    let request = echo(1, "anyone there?");
+    let mut wire = Wire::tcp(board.address())?;
+    wire.send(&request)?;
+    assert_eq!(wire.receive(Duration::from_millis(500))?, None);
+    drop(wire);
+    assert_eq!(board.uart().unheard(), encode(&request).len());
     let resets = board.resets();
     board.pull_reset_line()?;
     board.wait_listening(SHORT)?;
@@ -138,7 +149,7 @@ fn rig_wrong_hash_never_boots() -> Result<()> {
 #[test]
 fn rig_terminal_leads_to_the_board_and_hangs_up() -> Result<()> {
     let board = Board::microbit()?;
-    let terminal = Terminal::to(board.uart())?;
+    let terminal = Terminal::to(board.address())?;
     let device = Device::Terminal(terminal.path().to_owned());
     assert!(device.running()?.holds(&Image::stock()?));
     // A second client on the same terminal.
@@ -179,7 +190,7 @@ fn rig_udp_servers_answer_side_by_side() -> Result<()> {
 #[test]
 fn rig_proxy_loses_every_third_answer() -> Result<()> {
     let board = Board::microbit()?;
-    let proxy = Proxy::start(board.uart(), lose_every_answer(3))?;
+    let proxy = Proxy::start(board.address(), lose_every_answer(3))?;
     let mut wire = Wire::tcp(proxy.address())?;
     for sequence in 1..=6 {
         wire.send(&echo(sequence, "x"))?;
@@ -194,7 +205,7 @@ fn rig_proxy_loses_every_third_answer() -> Result<()> {
 #[test]
 fn rig_proxy_loses_exactly_one_answer_and_passes_the_rest() -> Result<()> {
     let board = Board::microbit()?;
-    let proxy = Proxy::start(board.uart(), lose_answer(3, 0, 0, 2))?;
+    let proxy = Proxy::start(board.address(), lose_answer(3, 0, 0, 2))?;
     let mut wire = Wire::tcp(proxy.address())?;
     let mut answered = Vec::new();
     for sequence in 1..=3 {
@@ -208,7 +219,7 @@ fn rig_proxy_loses_exactly_one_answer_and_passes_the_rest() -> Result<()> {
 #[test]
 fn rig_proxy_spoils_and_holds_back() -> Result<()> {
     let board = Board::microbit()?;
-    let proxy = Proxy::start(board.uart(), |frame| match (frame.direction, frame.occurrence) {
+    let proxy = Proxy::start(board.address(), |frame| match (frame.direction, frame.occurrence) {
         (Direction::Answer, 1) => Action::Spoil,
         _ => Action::Pass,
     })?;
@@ -221,7 +232,7 @@ fn rig_proxy_spoils_and_holds_back() -> Result<()> {
     drop(proxy);
 
     let each_way = Duration::from_millis(100);
-    let proxy = Proxy::start(board.uart(), latency(each_way))?;
+    let proxy = Proxy::start(board.address(), latency(each_way))?;
     let mut wire = Wire::tcp(proxy.address())?;
     let start = Instant::now();
     wire.send(&echo(3, "late"))?;
@@ -231,9 +242,34 @@ fn rig_proxy_spoils_and_holds_back() -> Result<()> {
 }
 
 #[test]
+fn rig_proxy_loses_the_reset_answer_and_the_board_resets_once() -> Result<()> {
+    let board = Board::microbit()?;
+    let proxy = Proxy::start(board.address(), lose_reset_answer())?;
+    let mut wire = Wire::tcp(proxy.address())?;
+    let reset = Head { op: 2, version: 1, group: 0, command: 5, sequence: 1 };
+    wire.send(&reset.message(&cbor(&[])))?;
+    assert_eq!(wire.receive(Duration::from_millis(700))?, None);
+    board.wait_resets(1, SHORT)?;
+    let fates: Vec<_> = proxy.log().into_iter().map(|(frame, action)| (frame.direction, action)).collect();
+    assert_eq!(fates, [(Direction::Request, Action::Pass), (Direction::Answer, Action::Lose)]);
+    Ok(())
+}
+
+#[test]
+fn rig_truncated_image_is_never_listed() -> Result<()> {
+    let board = Board::microbit()?;
+    // Without its TLVs there is no hash to name it by.
+    let bad = Image::filler(600, 1, 0).truncated(700);
+    device(&board).upload(&bad)?;
+    let slots = device(&board).images()?;
+    assert!(slots.len() == 1 && slots[0].holds(&Image::stock()?), "{slots:?}");
+    Ok(())
+}
+
+#[test]
 fn rig_proxy_loses_the_last_upload_answer() -> Result<()> {
     let board = Board::microbit()?;
-    let proxy = Proxy::start(board.uart(), lose_last_upload_answer())?;
+    let proxy = Proxy::start(board.address(), lose_last_upload_answer())?;
     let image = Image::filler(64, 1, 0);
     let mut wire = Wire::tcp(proxy.address())?;
     let mut at = 0;
@@ -258,6 +294,9 @@ fn rig_proxy_loses_the_last_upload_answer() -> Result<()> {
     }
     assert_eq!(proxy.lost(), 1);
     drop(wire);
-    assert!(device(&board).images()?.iter().any(|slot| slot.holds(&image)), "the image is there all the same");
+    assert!(
+        device(&board).images()?.iter().any(|slot| slot.holds(&image)),
+        "the image is there all the same"
+    );
     Ok(())
 }
