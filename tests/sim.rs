@@ -28,7 +28,7 @@ async fn reset_and_wait(client: &mut Client) {
 
 #[tokio::test(start_paused = true)]
 async fn an_update_from_echo_to_confirmed() {
-    let fleet = Fleet::new(&SimSpec::default()).unwrap();
+    let fleet = Fleet::new(&SimSpec::default());
     let device = fleet.device(0);
     let mut client = Client::open(&*fleet.connector(0)).await;
     assert_eq!(client.get(&Echo { d: "hello".to_owned() }).await.r, "hello");

@@ -17,6 +17,8 @@ use crate::transport::{Connector, Framing, Link, LinkError, LinkErrorKind, LinkP
 const SAFE_MESSAGE: usize = 128;
 /// Bits on the wire for one byte: start, eight data, stop.
 const BITS_PER_BYTE: f64 = 10.0;
+/// Largest datagram that UDP can carry over IPv4, in bytes (RFC 768 and RFC 791: 65535 less both headers).
+const MAX_DATAGRAM: usize = 65_507;
 /// Tokio's timers are rounded up to whole milliseconds. An answer that comes by no more than this too late is taken to
 /// have come in time, and what follows it to have been sent as much earlier, so that figures are those of the link.
 const TIMER_GRAIN: Duration = Duration::from_millis(2);
@@ -133,7 +135,11 @@ impl MemoryLink {
 #[async_trait]
 impl Link for MemoryLink {
     async fn send(&mut self, message: &[u8]) -> Result<(), LinkError> {
-        let max = self.properties().max_message;
+        // A longer datagram than the server reads can be sent; what becomes of it is the server's matter.
+        let max = match self.spec.transport {
+            SimTransport::Serial => console::MAX_MESSAGE,
+            SimTransport::Udp => MAX_DATAGRAM,
+        };
         if message.len() > max {
             let text = format!("expected a message of at most {max} bytes, got {}", message.len());
             return Err(LinkError::new(LinkErrorKind::TooLong, text, "send smaller chunks"));
