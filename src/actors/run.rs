@@ -20,6 +20,8 @@ use super::worker::seconds;
 /// What the command line adds to the plan.
 #[derive(Debug, Clone, Default)]
 pub struct RunOptions {
+    /// Unique id of the run.
+    pub run_id: String,
     /// Names of the targets to run; all where it is empty.
     pub only: Vec<String>,
     /// Devices at once, instead of the plan's.
@@ -42,7 +44,7 @@ pub async fn run(
     let tell = |kind| reporter.do_send(Tell { device: None, at: clock.wall(clock.now()), kind });
     tell(EventKind::RunStarted {
         schema: SCHEMA.to_owned(),
-        run_id: uuid::Uuid::now_v7().to_string(),
+        run_id: options.run_id.clone(),
         plan: plan.name.clone(),
         plan_sha256: Some(plan.sha256.clone()),
         tool_version: env!("CARGO_PKG_VERSION").to_owned(),
