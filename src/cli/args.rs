@@ -17,7 +17,10 @@ pub struct Cli {
 
 /// Every command. Each variant's arguments and behaviour live in `src/cli/NAME.rs`.
 #[derive(Debug, Subcommand)]
-pub enum Command {}
+pub enum Command {
+    /// Show image files and check them.
+    Image(super::image::ImageArgs),
+}
 
 /// The whole program: parses the arguments, runs the command, gives the exit code.
 #[must_use]
@@ -31,5 +34,9 @@ pub fn main() -> ExitCode {
             return exit.into();
         }
     };
-    match cli.command {}
+    let (mut out, mut err) = (std::io::stdout(), std::io::stderr());
+    match cli.command {
+        Command::Image(args) => super::image::run(&args, &mut out, &mut err),
+    }
+    .into()
 }

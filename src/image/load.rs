@@ -4,9 +4,13 @@ use std::fs::{self, File};
 use std::io::{BufReader, ErrorKind, Read};
 use std::path::Path;
 
-use super::checked::Image;
+use sha2::{Digest, Sha256};
+
+use super::checked::{Image, Origin};
 use super::error::{Fault, ImageError};
+use super::hash::HashCheck;
 use super::hex;
+use super::layout::Layout;
 
 /// Largest image, in bytes. Slots of devices that speak SMP are a few MiB at most.
 pub const MAX_IMAGE_SIZE: usize = 64 << 20;
@@ -26,11 +30,52 @@ impl Image {
     /// `image.hex_truncated`, `image.hex_address`, `image.hex_overlap`, `image.hex_scattered`, `image.hex_gap`,
     /// `image.hex_no_image`, `image.hex_several_images`. For the image: those of [`Image::from_bytes`].
     pub fn load(path: &Path) -> Result<Self, ImageError> {
-        load(path).map_err(|error| error.in_file(path))
+        read(path).and_then(Self::from_source).map_err(|error| error.in_file(path))
     }
 }
 
-fn load(path: &Path) -> Result<Image, ImageError> {
+/// What can be said of an image file even where the image is not fit for use.
+#[derive(Debug, Clone)]
+pub struct Inspection {
+    /// The image's parts, where its structure holds.
+    pub layout: Option<Layout>,
+    /// Whether the hash TLV holds, where there is one.
+    pub hash_check: Option<HashCheck>,
+    /// The image, or the first thing that is wrong with it.
+    pub image: Result<Image, ImageError>,
+}
+
+impl Inspection {
+    /// Reads a file as [`Image::load`] does, and keeps what is known of it beside the error.
+    #[must_use]
+    pub fn of(path: &Path) -> Self {
+        let source = match read(path) {
+            Ok(source) => source,
+            Err(error) => return Self { layout: None, hash_check: None, image: Err(error.in_file(path)) },
+        };
+        let layout = Layout::parse(&source.bytes).ok();
+        let hash_check = layout.as_ref().and_then(|layout| layout.check_hash(&source.bytes).ok());
+        let image = Image::from_source(source).map_err(|error| error.in_file(path));
+        Self { layout, hash_check, image }
+    }
+}
+
+/// The bytes that may be an image, and what they come from.
+#[derive(Debug)]
+pub(super) struct Source {
+    pub(super) bytes: Vec<u8>,
+    pub(super) origin: Origin,
+    /// SHA-256 of the file.
+    pub(super) sha256: [u8; 32],
+}
+
+impl Source {
+    pub(super) fn binary(bytes: Vec<u8>) -> Self {
+        Self { sha256: Sha256::digest(&bytes).into(), origin: Origin::Binary, bytes }
+    }
+}
+
+fn read(path: &Path) -> Result<Source, ImageError> {
     match FileKind::of(path) {
         FileKind::Zip => {
             // A missing file is missing first of all.
@@ -38,7 +83,7 @@ fn load(path: &Path) -> Result<Image, ImageError> {
             Err(Fault::ZipNotSupported.into())
         }
         FileKind::IntelHex => hex::read(BufReader::new(open(path, MAX_HEX_SIZE, "Intel HEX")?)),
-        FileKind::Binary => Image::from_bytes(read_binary(path)?),
+        FileKind::Binary => Ok(Source::binary(read_binary(path)?)),
     }
 }
 

@@ -22,6 +22,6 @@ pub use foreign::Foreign;
 pub use hash::{HashCheck, HashKind, ImageHash};
 pub use header::{Flags, HEADER_SIZE, Header, MAGIC};
 pub use layout::{Area, Layout};
-pub use load::{MAX_HEX_SIZE, MAX_IMAGE_SIZE};
+pub use load::{Inspection, MAX_HEX_SIZE, MAX_IMAGE_SIZE};
 pub use tlv::{PROTECTED_TLV_MAGIC, TLV_HEADER_SIZE, TLV_INFO_SIZE, TLV_MAGIC, Tlv, TlvType};
 pub use version::{ParseVersionError, Version};
