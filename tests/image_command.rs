@@ -59,6 +59,7 @@ fn a_good_image_is_shown_whole(folder: TempDir) {
         "32 bytes, load address 0x00000000",
         "16 bytes\n",
         "flags        none",
+        "signature    none",
         &format!("SHA-256 {hash}"),
         "hash check   ok",
         "0x000034 SEC_CNT               4 bytes  7",
@@ -84,11 +85,13 @@ fn json_says_the_same(folder: TempDir) {
     };
     let expected = json!({
         "schema": "flashfleet.image/1",
+        "cause": null,
         "files": [{
             "file": path, "valid": true, "cause": null, "version": "1.2.3.4",
             "header": {"load_address": 0xc200, "header_size": 32, "protected_tlv_size": 12, "image_size": 16,
                        "flags": 0x100, "flag_names": ["ROM_FIXED"]},
             "hash": {"kind": "SHA-256", "value": hash, "check": "ok", "computed": null},
+            "signature": {"kinds": [], "check": "unchecked"},
             "tlvs": [
                 {"area": "protected", "offset": 52, "type": 0x50, "name": "SEC_CNT", "size": 4,
                  "value": "07000000", "meaning": "7"},
@@ -150,6 +153,47 @@ fn an_encrypted_image_is_not_called_checked(folder: TempDir) {
     assert_eq!(exit, 0);
     assert!(out.contains("hash check   cannot be checked: the firmware is encrypted"), "{out}");
     assert_eq!(document(&[&path]).1["files"][0]["hash"]["check"], "unchecked");
+}
+
+#[test]
+fn the_signature_is_checked_with_a_key() {
+    let data = Path::new("tests/data/images");
+    let (signed, key, other) =
+        (data.join("ecdsa-p256.bin"), data.join("ecdsa-p256.pub.pem"), data.join("other.pub.pem"));
+
+    let (exit, out, _) = image(&[&signed]);
+    assert_eq!(exit, 0);
+    assert!(out.contains("signature    ECDSA_SIG, not checked"), "{out}");
+
+    let (exit, out, err) = image(&[&signed, &"--verify-key", &key]);
+    assert_eq!((exit, err.as_str()), (0, ""));
+    assert!(out.contains("signature    ok, by the ECDSA P-256 key"), "{out}");
+    let (_, ok) = document(&[&signed, &"--verify-key", &key]);
+    assert_eq!(ok["files"][0]["signature"], json!({"kinds": ["ECDSA_SIG"], "check": "ok"}));
+    assert_eq!(ok["files"][0]["valid"], true);
+
+    let (exit, out, err) = image(&[&signed, &"--verify-key", &other]);
+    assert_eq!(exit, 2);
+    assert!(out.contains("hash check   ok") && out.contains("signature    NOT by this key"), "{out}");
+    assert!(err.starts_with("error[image.key_mismatch]: tests/data/images/ecdsa-p256.bin: "), "{err}");
+    let (exit, bad) = document(&[&signed, &"--verify-key", &other]);
+    assert_eq!(exit, 2);
+    assert_eq!(bad["files"][0]["signature"]["check"], "failed");
+    assert_eq!(bad["files"][0]["valid"], false);
+    assert_eq!(bad["files"][0]["cause"]["code"], "image.key_mismatch");
+}
+
+#[test]
+fn a_key_that_cannot_be_used_is_no_pass() {
+    let signed = Path::new("tests/data/images/ecdsa-p256.bin");
+    let (exit, out, err) = image(&[&signed, &"--verify-key", &signed]);
+    assert_eq!(exit, 2);
+    assert!(out.contains("signature    ECDSA_SIG, not checked"), "{out}");
+    assert!(err.starts_with("error[image.key_invalid]: "), "{err}");
+    let (exit, document) = document(&[&signed, &"--verify-key", &"missing.pem"]);
+    assert_eq!(exit, 2);
+    assert_eq!(document["cause"]["code"], "image.file_missing");
+    assert_eq!(document["files"][0]["signature"]["check"], "unchecked");
 }
 
 #[cfg(target_os = "linux")]

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::Exit;
 use crate::cause::Cause;
-use crate::image::{Area, HashCheck, Image, Inspection, Layout, Origin, Tlv};
+use crate::image::{Area, HashCheck, Image, Inspection, Layout, Origin, PublicKey, Tlv};
 
 /// What `--json` writes: the schema's name.
 const SCHEMA: &str = "flashfleet.image/1";
@@ -18,22 +18,63 @@ pub struct ImageArgs {
     /// MCUboot images: .bin, or Intel HEX where the name ends in .hex.
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
+    /// Check that the signature is of this public key (PEM).
+    #[arg(long, value_name = "KEY")]
+    pub verify_key: Option<PathBuf>,
     /// Write one JSON document instead of text.
     #[arg(long)]
     pub json: bool,
 }
 
+/// One file, and whether its signature holds.
+struct Checked<'a> {
+    path: &'a Path,
+    file: Inspection,
+    /// None where no key was given or it could not be read.
+    signature: Option<bool>,
+    cause: Option<Cause>,
+}
+
+impl<'a> Checked<'a> {
+    fn new(path: &'a Path, key: Option<&PublicKey>) -> Self {
+        let file = Inspection::of(path);
+        let (signature, error) = match (&file.image, key) {
+            (Err(error), _) => (None, Some(error.clone())),
+            (Ok(_), None) => (None, None),
+            (Ok(image), Some(key)) => match image.verify(key) {
+                Ok(()) => (Some(true), None),
+                Err(error) => (Some(false), Some(error.in_file(path))),
+            },
+        };
+        Self { path, file, signature, cause: error.map(Cause::from) }
+    }
+}
+
+/// Everything that was asked for.
+struct Listing<'a> {
+    /// Why the key could not be used.
+    cause: Option<Cause>,
+    key: Option<PublicKey>,
+    files: Vec<Checked<'a>>,
+}
+
 /// Shows every file, the wrong ones too as far as they can be read, and what is wrong with them. The listing goes to
 /// `out`, errors to `err`, with `--json` both into the document.
 pub(super) fn run(args: &ImageArgs, out: &mut dyn Write, err: &mut dyn Write) -> Exit {
-    let files: Vec<(&PathBuf, Inspection)> =
-        args.files.iter().map(|file| (file, Inspection::of(file))).collect();
+    let (key, cause) = match args.verify_key.as_deref().map(PublicKey::load) {
+        None => (None, None),
+        Some(Ok(key)) => (Some(key), None),
+        Some(Err(error)) => (None, Some(Cause::from(error))),
+    };
+    let files = args.files.iter().map(|file| Checked::new(file, key.as_ref())).collect();
+    let listing = Listing { cause, key, files };
+
     // What a person must mend comes before what the machine could not do.
-    let exits = files.iter().filter_map(|(_, file)| file.image.as_ref().err());
-    let exits = exits.map(|error| Exit::of_cause(&Cause::from(error.clone())));
+    let causes = listing.cause.iter().chain(listing.files.iter().filter_map(|file| file.cause.as_ref()));
+    let exits = causes.map(Exit::of_cause);
     let exit = exits.fold(Exit::Passed, |worst, exit| if worst == Exit::Usage { worst } else { exit });
 
-    let written = if args.json { json(&files, out) } else { text(&files, out, err) };
+    let written = if args.json { json(&listing, out) } else { text(&listing, out, err) };
     match written.and_then(|()| out.flush()) {
         Ok(()) => exit,
         // The reader has seen enough.
@@ -47,15 +88,18 @@ pub(super) fn run(args: &ImageArgs, out: &mut dyn Write, err: &mut dyn Write) ->
     }
 }
 
-fn text(files: &[(&PathBuf, Inspection)], out: &mut dyn Write, err: &mut dyn Write) -> io::Result<()> {
-    for (index, (path, file)) in files.iter().enumerate() {
+fn text(listing: &Listing<'_>, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<()> {
+    if let Some(cause) = &listing.cause {
+        write_cause(cause, err)?;
+    }
+    for (index, file) in listing.files.iter().enumerate() {
         if index > 0 {
             writeln!(out)?;
         }
-        text_of_file(path, file, out)?;
-        if let Err(error) = &file.image {
+        text_of_file(file, listing.key.as_ref(), out)?;
+        if let Some(cause) = &file.cause {
             out.flush()?;
-            write_cause(&Cause::from(error.clone()), err)?;
+            write_cause(cause, err)?;
         }
     }
     Ok(())
@@ -67,7 +111,11 @@ fn write_cause(cause: &Cause, err: &mut dyn Write) -> io::Result<()> {
     writeln!(err, "  help: {}", cause.help)
 }
 
-fn text_of_file(path: &Path, file: &Inspection, out: &mut dyn Write) -> io::Result<()> {
+fn text_of_file(
+    Checked { path, file, signature, .. }: &Checked<'_>,
+    key: Option<&PublicKey>,
+    out: &mut dyn Write,
+) -> io::Result<()> {
     let Some(layout) = &file.layout else {
         return writeln!(out, "{}: no valid image", path.display());
     };
@@ -81,7 +129,7 @@ fn text_of_file(path: &Path, file: &Inspection, out: &mut dyn Write) -> io::Resu
         row("hash", format!("{} {}", hash.kind, hex::encode(&hash.value)))?;
     }
     row("hash check", hash_check(file.hash_check.as_ref()))?;
-    row("signature", signatures(layout).join(", "))?;
+    row("signature", signature_check(layout, *signature, key))?;
     if let Ok(image) = &file.image {
         row(
             "upload",
@@ -123,15 +171,20 @@ fn hash_check(check: Option<&HashCheck>) -> String {
     }
 }
 
+fn signature_check(layout: &Layout, check: Option<bool>, key: Option<&PublicKey>) -> String {
+    let kinds = signatures(layout).join(", ");
+    match (check, key) {
+        (Some(true), Some(key)) => format!("ok, by the {key} key"),
+        (Some(_), _) => "NOT by this key".into(),
+        (None, _) if kinds.is_empty() => "none".into(),
+        (None, _) => format!("{kinds}, not checked"),
+    }
+}
+
 /// The kinds of signature there are.
 fn signatures(layout: &Layout) -> Vec<String> {
-    let kinds: Vec<String> = layout
-        .unprotected
-        .iter()
-        .filter(|tlv| tlv.kind.is_signature())
-        .map(|tlv| tlv.kind.to_string())
-        .collect();
-    if kinds.is_empty() { vec!["none".into()] } else { kinds }
+    let signatures = layout.unprotected.iter().filter(|tlv| tlv.kind.is_signature());
+    signatures.map(|tlv| tlv.kind.to_string()).collect()
 }
 
 fn origin(image: &Image) -> String {
@@ -154,6 +207,8 @@ fn origin(image: &Image) -> String {
 #[derive(Serialize)]
 struct Document {
     schema: &'static str,
+    /// What is wrong with the key.
+    cause: Option<Cause>,
     files: Vec<FileView>,
 }
 
@@ -165,6 +220,7 @@ struct FileView {
     version: Option<String>,
     header: Option<HeaderView>,
     hash: Option<HashView>,
+    signature: Option<SignatureView>,
     tlvs: Vec<TlvView>,
     upload: Option<UploadView>,
     source: Option<SourceView>,
@@ -186,6 +242,12 @@ struct HashView {
     value: String,
     check: &'static str,
     computed: Option<String>,
+}
+
+#[derive(Serialize)]
+struct SignatureView {
+    kinds: Vec<String>,
+    check: &'static str,
 }
 
 #[derive(Serialize)]
@@ -214,22 +276,31 @@ struct SourceView {
     padding: usize,
 }
 
-fn json(files: &[(&PathBuf, Inspection)], out: &mut dyn Write) -> io::Result<()> {
-    let files = files.iter().map(|(path, file)| view(path, file)).collect();
-    serde_json::to_writer_pretty(&mut *out, &Document { schema: SCHEMA, files })?;
+fn json(listing: &Listing<'_>, out: &mut dyn Write) -> io::Result<()> {
+    let files = listing.files.iter().map(view).collect();
+    let document = Document { schema: SCHEMA, cause: listing.cause.clone(), files };
+    serde_json::to_writer_pretty(&mut *out, &document)?;
     writeln!(out)
 }
 
-fn view(path: &Path, file: &Inspection) -> FileView {
+fn view(Checked { path, file, signature, cause }: &Checked<'_>) -> FileView {
     let layout = file.layout.as_ref();
     let image = file.image.as_ref().ok();
     FileView {
         file: path.display().to_string(),
-        valid: image.is_some(),
-        cause: file.image.as_ref().err().cloned().map(Cause::from),
+        valid: cause.is_none(),
+        cause: cause.clone(),
         version: layout.map(|layout| layout.header.version.to_string()),
         header: layout.map(header_view),
         hash: layout.and_then(|layout| hash_view(layout, file.hash_check.as_ref())),
+        signature: layout.map(|layout| SignatureView {
+            kinds: signatures(layout),
+            check: match signature {
+                Some(true) => "ok",
+                Some(false) => "failed",
+                None => "unchecked",
+            },
+        }),
         tlvs: layout.map(|layout| layout.tlvs().map(tlv_view).collect()).unwrap_or_default(),
         upload: image
             .map(|image| UploadView { size: image.bytes().len(), sha256: hex::encode(image.file_sha256()) }),

@@ -74,7 +74,7 @@ fn parse(mut reader: impl BufRead) -> Result<(Vec<Region>, [u8; 32]), ImageError
             .by_ref()
             .take(MAX_LINE)
             .read_until(b'\n', &mut line)
-            .map_err(|error| Fault::FileUnreadable { reason: error.to_string() })?;
+            .map_err(|error| Fault::FileUnreadable { what: "Intel HEX", reason: error.to_string() })?;
         if count == 0 {
             break;
         }

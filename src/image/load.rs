@@ -79,7 +79,7 @@ fn read(path: &Path) -> Result<Source, ImageError> {
     match FileKind::of(path) {
         FileKind::Zip => {
             // A missing file is missing first of all.
-            open(path, u64::MAX, "archive")?;
+            open(path, u64::MAX, "an archive")?;
             Err(Fault::ZipNotSupported.into())
         }
         FileKind::IntelHex => hex::read(BufReader::new(open(path, MAX_HEX_SIZE, "Intel HEX")?)),
@@ -114,10 +114,13 @@ pub(super) fn read_binary(path: &Path) -> Result<Vec<u8>, ImageError> {
     let limit = MAX_IMAGE_SIZE as u64;
     let mut bytes = Vec::new();
     // The file may grow while it is read.
-    open(path, limit, "image")?.take(limit + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    open(path, limit, "an image")?
+        .take(limit + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| unreadable("an image", &error))?;
     let got = bytes.len() as u64;
     if got > limit {
-        return Err(Fault::TooLarge { what: "image", limit, got }.into());
+        return Err(Fault::TooLarge { what: "an image", limit, got }.into());
     }
     Ok(bytes)
 }
@@ -125,22 +128,21 @@ pub(super) fn read_binary(path: &Path) -> Result<Vec<u8>, ImageError> {
 /// Opens a regular file of at most `limit` bytes. Others are not opened at all: a pipe would block, a device never
 /// end.
 pub(super) fn open(path: &Path, limit: u64, what: &'static str) -> Result<File, ImageError> {
-    let metadata = fs::metadata(path).map_err(unreadable)?;
+    let metadata = fs::metadata(path).map_err(|error| unreadable(what, &error))?;
     if !metadata.is_file() {
         let got = if metadata.is_dir() { "a directory" } else { "a device, pipe or socket" };
-        return Err(Fault::NotAFile { got }.into());
+        return Err(Fault::NotAFile { what, got }.into());
     }
     if metadata.len() > limit {
         return Err(Fault::TooLarge { what, limit, got: metadata.len() }.into());
     }
-    File::open(path).map_err(unreadable)
+    File::open(path).map_err(|error| unreadable(what, &error))
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
-fn unreadable(error: std::io::Error) -> ImageError {
+fn unreadable(what: &'static str, error: &std::io::Error) -> ImageError {
     // `NotADirectory`: a part of the path is a file, so there is no such file either.
     match error.kind() {
-        ErrorKind::NotFound | ErrorKind::NotADirectory => Fault::FileMissing.into(),
-        _ => Fault::FileUnreadable { reason: error.to_string() }.into(),
+        ErrorKind::NotFound | ErrorKind::NotADirectory => Fault::FileMissing { what }.into(),
+        _ => Fault::FileUnreadable { what, reason: error.to_string() }.into(),
     }
 }

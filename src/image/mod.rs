@@ -10,8 +10,10 @@ mod foreign;
 mod hash;
 mod header;
 mod hex;
+mod key;
 mod layout;
 mod load;
+mod signature;
 mod tlv;
 mod version;
 
@@ -21,6 +23,7 @@ pub use error::{Fault, ImageError};
 pub use foreign::Foreign;
 pub use hash::{HashCheck, HashKind, ImageHash};
 pub use header::{Flags, HEADER_SIZE, Header, MAGIC};
+pub use key::PublicKey;
 pub use layout::{Area, Layout};
 pub use load::{Inspection, MAX_HEX_SIZE, MAX_IMAGE_SIZE};
 pub use tlv::{PROTECTED_TLV_MAGIC, TLV_HEADER_SIZE, TLV_INFO_SIZE, TLV_MAGIC, Tlv, TlvType};
