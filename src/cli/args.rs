@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use super::{Exit, run};
+use super::{Exit, run, image};
 
 /// Updates the firmware of many devices at once over SMP, and proves that it booted.
 #[derive(Debug, Parser)]
@@ -21,12 +21,15 @@ pub struct Cli {
 pub enum Command {
     /// Match devices, flash them concurrently, report.
     Run(run::RunArgs),
+    /// Show image files and check them.
+    Image(image::ImageArgs),
 }
 
 impl Command {
     fn execute(&self, out: &mut dyn Write, err: &mut dyn Write) -> Exit {
         match self {
             Self::Run(args) => run::run(args, out, err),
+            Self::Image(args) => image::run(args, out, err),
         }
     }
 }
