@@ -311,7 +311,9 @@ impl Upload {
     fn handle_refusal(&mut self, now: Time, chunk: &InFlight, error: ResponseError) {
         match error.source {
             // Servers that cut a message that is too long, as over UDP, say that it is damaged.
-            DecodeError::Device(device) if chunk.start == 0 && device.is_corrupt() && self.may_shrink() => self.shrink(),
+            DecodeError::Device(device) if chunk.start == 0 && device.is_corrupt() && self.may_shrink() => {
+                self.shrink()
+            }
             DecodeError::Device(device) if device.is_busy() => self.pause(now, chunk, device),
             DecodeError::Device(error) => {
                 let request = RequestId::of::<UploadChunk<'_>>();
