@@ -373,3 +373,6 @@ impl Exchange {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;
