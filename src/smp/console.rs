@@ -129,6 +129,12 @@ impl Decoder {
         self.packet = None;
     }
 
+    /// Bytes held for a frame under way; never more than the longest packet and the longest line.
+    #[must_use]
+    pub fn buffered(&self) -> usize {
+        self.line.len() + self.packet.as_ref().map_or(0, Vec::len)
+    }
+
     /// What was skipped so far.
     #[must_use]
     pub fn stats(&self) -> DecoderStats {
