@@ -249,3 +249,14 @@ fn port_target(glob: &str) -> Target {
         steps: Vec::new(),
     }
 }
+
+#[test]
+fn a_link_that_outlives_its_runtime_is_closed_all_the_same() {
+    let pty = Pty::new();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let link = runtime.block_on(pty.link());
+    drop(runtime);
+    drop(link);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(pty.link());
+}
