@@ -1,38 +1,27 @@
-//! MCUboot images.
+//! MCUboot images: read from a file, taken apart, and checked before anything is sent to a device.
+//!
+//! The format is MCUboot's (`docs/design.md` and `boot/bootutil/include/bootutil/image.h` there):
+//! a header, the firmware, an optional protected TLV area, an unprotected TLV area. All numbers are little-endian.
 
-use std::sync::Arc;
+pub mod builder;
+mod checked;
+mod error;
+mod foreign;
+mod hash;
+mod header;
+mod hex;
+mod layout;
+mod load;
+mod tlv;
+mod version;
 
-/// One MCUboot image, read and checked. (Skeleton: fields are private in the finished module.)
-#[derive(Debug, Clone)]
-pub struct Image {
-    bytes: Arc<[u8]>,
-    hash: Vec<u8>,
-    file_sha256: [u8; 32],
-    version: String,
-}
-
-impl Image {
-    /// The bytes to upload.
-    #[must_use]
-    pub fn bytes(&self) -> &Arc<[u8]> {
-        &self.bytes
-    }
-
-    /// The TLV hash: what the device shows as `hash`.
-    #[must_use]
-    pub fn hash(&self) -> &[u8] {
-        &self.hash
-    }
-
-    /// SHA-256 of all bytes: what an upload sends as `sha`.
-    #[must_use]
-    pub fn file_sha256(&self) -> &[u8; 32] {
-        &self.file_sha256
-    }
-
-    /// Version in the header, as `major.minor.revision[.build]`.
-    #[must_use]
-    pub fn version(&self) -> &str {
-        &self.version
-    }
-}
+pub use builder::ImageBuilder;
+pub use checked::{Image, Origin};
+pub use error::{Fault, ImageError};
+pub use foreign::Foreign;
+pub use hash::{HashCheck, HashKind, ImageHash};
+pub use header::{Flags, HEADER_SIZE, Header, MAGIC};
+pub use layout::{Area, Layout};
+pub use load::{MAX_HEX_SIZE, MAX_IMAGE_SIZE};
+pub use tlv::{PROTECTED_TLV_MAGIC, TLV_HEADER_SIZE, TLV_INFO_SIZE, TLV_MAGIC, Tlv, TlvType};
+pub use version::{ParseVersionError, Version};
