@@ -8,7 +8,7 @@ use flashfleet::cause::Class;
 use flashfleet::identity::UsbIdentity;
 use flashfleet::plan::{Expect, LinkOptions, Match, MatchKind, Pattern, Target, UdpTarget};
 use flashfleet::transport::{
-    Address, Candidate, Connector, Discovery, LinkError, LinkErrorKind, MAX_ADDRESSES, Port, Ports,
+    Address, Candidate, Discovery, LinkError, LinkErrorKind, MAX_ADDRESSES, Port, Ports,
 };
 
 /// Ports that a test plugs in and out.

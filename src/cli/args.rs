@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use super::{Exit, run};
+use super::{Exit, list, run};
 
 /// Updates the firmware of many devices at once over SMP, and proves that it booted.
 #[derive(Debug, Parser)]
@@ -21,12 +21,15 @@ pub struct Cli {
 pub enum Command {
     /// Match devices, flash them concurrently, report.
     Run(run::RunArgs),
+    /// Show every device in reach, and which target of a plan each one matches.
+    List(list::ListArgs),
 }
 
 impl Command {
     fn execute(&self, out: &mut dyn Write, err: &mut dyn Write) -> Exit {
         match self {
             Self::Run(args) => run::run(args, out, err),
+            Self::List(args) => list::run(args, out, err),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod args;
 mod diagnose;
+pub mod list;
 mod logging;
 pub mod run;
 
