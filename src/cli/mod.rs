@@ -3,6 +3,7 @@
 mod args;
 mod diagnose;
 pub mod image;
+pub mod list;
 mod logging;
 pub mod run;
 
