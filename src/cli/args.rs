@@ -17,7 +17,10 @@ pub struct Cli {
 
 /// Every command. Each variant's arguments and behaviour live in `src/cli/NAME.rs`.
 #[derive(Debug, Subcommand)]
-pub enum Command {}
+pub enum Command {
+    /// Rebuild reports from event logs and JSON reports, and merge several.
+    Report(super::report::ReportArgs),
+}
 
 /// The whole program: parses the arguments, runs the command, gives the exit code.
 #[must_use]
@@ -31,5 +34,10 @@ pub fn main() -> ExitCode {
             return exit.into();
         }
     };
-    match cli.command {}
+    // Not locked: what runs meanwhile writes to them too.
+    let (mut out, mut err) = (std::io::stdout(), std::io::stderr());
+    let exit = match cli.command {
+        Command::Report(args) => super::report::run(args, &mut out, &mut err),
+    };
+    exit.into()
 }

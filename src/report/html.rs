@@ -60,8 +60,16 @@ pub fn to_html(report: &Report) -> String {
     if !report.notes.is_empty() {
         page.push_str("<h2>Notes</h2>\n<ul>\n");
         for note in &report.notes {
-            let device = note.device.as_ref().map_or_else(String::new, |id| format!("<code>{}</code>: ", escape(&id.0)));
-            let _ = writeln!(page, "<li>{device}{} <code>{}</code></li>", escape(&note.message), escape(&note.code));
+            let device = note
+                .device
+                .as_ref()
+                .map_or_else(String::new, |id| format!("<code>{}</code>: ", escape(&id.0)));
+            let _ = writeln!(
+                page,
+                "<li>{device}{} <code>{}</code></li>",
+                escape(&note.message),
+                escape(&note.code)
+            );
         }
         page.push_str("</ul>\n");
     }
@@ -97,7 +105,8 @@ fn totals(report: &Report) -> String {
         let _ = write!(html, "<i class=\"{}\" style=\"flex: {count}\"></i>", verdict.as_str());
     }
     let _ = write!(html, "</div>\n<p>{}:", text::count(summary.devices, "device"));
-    for (verdict, count) in counts.iter().filter(|(verdict, count)| *count > 0 || *verdict == Verdict::Passed) {
+    for (verdict, count) in counts.iter().filter(|(verdict, count)| *count > 0 || *verdict == Verdict::Passed)
+    {
         let _ = write!(html, " <span class=\"v {}\">{count} {verdict}</span>", verdict.as_str());
     }
     if summary.already_current > 0 {
@@ -116,7 +125,9 @@ fn totals(report: &Report) -> String {
 fn device_row(device: &DeviceReport) -> String {
     let mut images = String::new();
     for image in &device.images {
-        let view = |view: &Option<_>| view.as_ref().map_or_else(|| "?".to_owned(), |view| escape(&text::image(view)));
+        let view = |view: &Option<_>| {
+            view.as_ref().map_or_else(|| "?".to_owned(), |view| escape(&text::image(view)))
+        };
         let _ = write!(images, "<div class=\"id\">{} → {}</div>", view(&image.before), view(&image.after));
     }
     let mut told = String::new();
@@ -158,7 +169,12 @@ fn step_row(step: &StepReport) -> String {
     };
     let mut told = String::new();
     for retry in &step.retries {
-        let _ = write!(told, "<div class=\"quiet\">attempt {}: {}</div>", retry.attempt, escape(&retry.cause.to_string()));
+        let _ = write!(
+            told,
+            "<div class=\"quiet\">attempt {}: {}</div>",
+            retry.attempt,
+            escape(&retry.cause.to_string())
+        );
     }
     if let Some(cause) = &step.cause {
         let _ = write!(told, "<div>{}</div>", escape(&cause.to_string()));
