@@ -12,6 +12,9 @@ use crate::cause::{Cause, Class};
 /// So many bytes at the begin decide what an input is.
 const LOOK: usize = 16 * 1024;
 
+/// Largest JSON report that is read, in bytes.
+const MAX_REPORT: u64 = 512 * 1024 * 1024;
+
 /// Reads an event log or a JSON report; `-` is standard input.
 ///
 /// # Errors
@@ -47,9 +50,23 @@ fn is_report(start: &[u8]) -> bool {
 }
 
 fn read_json(input: impl Read, name: &str) -> Result<Report, Cause> {
-    let report: Report = serde_json::from_reader(input).map_err(|error| {
+    // From memory, as only then the parser tells places exactly.
+    let mut text = Vec::new();
+    input
+        .take(MAX_REPORT + 1)
+        .read_to_end(&mut text)
+        .map_err(|error| unreadable(format!("{name}: {error}")))?;
+    if text.len() as u64 > MAX_REPORT {
+        return Err(unreadable(format!(
+            "{name}: expected a report of at most {MAX_REPORT} bytes, it is longer"
+        )));
+    }
+    let report: Report = serde_json::from_slice(&text).map_err(|error| {
         let place = format!("{name}:{}:{}", error.line(), error.column());
-        unreadable(format!("{place}: expected a report in the format '{REPORT_SCHEMA}': {error}"))
+        unreadable(format!(
+            "{place}: expected a report in the format '{REPORT_SCHEMA}': {}",
+            without_place(&error)
+        ))
     })?;
     if report.schema != REPORT_SCHEMA {
         return Err(format_error(format!(
@@ -58,6 +75,12 @@ fn read_json(input: impl Read, name: &str) -> Result<Report, Cause> {
         )));
     }
     Ok(report)
+}
+
+/// What a JSON parser said, without the place, which stands before it already.
+fn without_place(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    text.split_once(" at line ").map_or(text.as_str(), |(said, _)| said).to_owned()
 }
 
 fn read_log(input: impl BufRead, name: &str) -> Result<Report, Cause> {
