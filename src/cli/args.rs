@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use super::{Exit, run, list, image};
+use super::{Exit, run, list, image, report};
 
 /// Updates the firmware of many devices at once over SMP, and proves that it booted.
 #[derive(Debug, Parser)]
@@ -25,6 +25,8 @@ pub enum Command {
     List(list::ListArgs),
     /// Show image files and check them.
     Image(image::ImageArgs),
+    /// Rebuild reports from event logs or reports.
+    Report(report::ReportArgs),
 }
 
 impl Command {
@@ -33,6 +35,7 @@ impl Command {
             Self::Run(args) => run::run(args, out, err),
             Self::List(args) => list::run(args, out, err),
             Self::Image(args) => image::run(args, out, err),
+            Self::Report(args) => report::run(args, out, err),
         }
     }
 }

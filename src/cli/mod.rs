@@ -5,6 +5,7 @@ mod diagnose;
 pub mod image;
 pub mod list;
 mod logging;
+pub mod report;
 pub mod run;
 
 pub use crate::exit::Exit;
