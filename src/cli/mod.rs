@@ -2,7 +2,10 @@
 
 mod args;
 mod diagnose;
+pub mod image;
+pub mod list;
 mod logging;
+pub mod report;
 pub mod run;
 
 pub use crate::exit::Exit;

@@ -8,7 +8,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::aggregate::Aggregate;
 use super::display::Display;
-use super::event::{DeviceId, Event, EventKind, Outcome};
+use super::event::{DeviceId, Event, EventKind};
 use super::log::LogWriter;
 use super::model::Report;
 use super::outputs::Outputs;
@@ -31,24 +31,6 @@ pub struct ReporterCore {
     thinning: Thinning,
     /// The first trouble of the journal and of its copy.
     troubles: Vec<Cause>,
-}
-
-/// What a run comes to, and what could not be written of it.
-#[derive(Debug)]
-pub struct Finished {
-    /// The report, as it was written.
-    pub report: Report,
-    /// Logs and reports that could not be written. Each was shown.
-    pub troubles: Vec<Cause>,
-}
-
-impl Finished {
-    /// The outcome, with the trouble that came after the report was made.
-    #[must_use]
-    pub fn outcome(&self) -> Outcome {
-        let trouble = if self.troubles.is_empty() { Outcome::Passed } else { Outcome::Station };
-        self.report.run.outcome.worst(trouble)
-    }
 }
 
 impl ReporterCore {
@@ -122,13 +104,16 @@ impl ReporterCore {
 
     /// Makes the report, writes it wherever it was asked for, shows the summary. Without a `run_finished` before it the
     /// run is `cut_short`.
-    #[must_use]
-    pub fn finish(mut self) -> Finished {
+    ///
+    /// # Errors
+    /// The first trouble with a log or a report, besides the report itself: what could be written is written, every
+    /// trouble was shown. The run's exit code is then that of station trouble, where the outcome is not worse.
+    pub fn finish(&mut self) -> (Report, Result<(), Cause>) {
         let report = self.aggregate.report();
-        let mut troubles = self.troubles;
+        let mut troubles = std::mem::take(&mut self.troubles);
         troubles.extend(self.outputs.write_reports(&report, &mut io::stdout()));
         self.display.finish(&report, &self.outputs, &troubles);
-        Finished { report, troubles }
+        (report, troubles.into_iter().next().map_or(Ok(()), Err))
     }
 }
 

@@ -6,6 +6,8 @@ use super::HEADER_LEN;
 /// Length of MCUboot's image header, in bytes (`struct image_header`). A server refuses a first chunk without all of it
 /// (`IMG_MGMT_ERR_INVALID_IMAGE_HEADER`).
 pub const IMAGE_HEADER_LEN: usize = 32;
+/// Longest message that the header's 16-bit length can tell, in bytes.
+pub const MAX_MESSAGE: usize = HEADER_LEN + u16::MAX as usize;
 /// Length of a SHA-256, in bytes.
 const SHA256_LEN: usize = 32;
 /// The head of a map of at most 23 pairs (RFC 8949, 3.1).

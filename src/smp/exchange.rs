@@ -4,7 +4,8 @@
 //! A repeat is the same message with the same sequence number. So a late answer to the first sending still counts, and
 //! the answer to the repeat that then comes as well is dropped. A number whose request may still be answered is not
 //! given to another request for [`ExchangeConfig::linger`] after its last sending; if all 256 are in that state, the
-//! next request waits for one.
+//! next request waits for one. A copy that a network makes of an answer that came is confused with nothing unless it
+//! comes later than the 255 requests after it: numbers are used in turn.
 //!
 //! Keep one exchange for one device, also over reconnects: it knows which answers can still arrive.
 
@@ -154,8 +155,6 @@ impl Flight {
 struct Retired {
     sequence: u8,
     request: RequestId,
-    /// Answers that can still come.
-    outstanding: u32,
     until: Time,
 }
 
@@ -259,12 +258,9 @@ impl Exchange {
                 self.outcomes.push_back((flight.ticket, Ok(answer)));
                 return Received::Answer;
             }
-            if let Some(retired) =
-                self.retired.iter_mut().find(|retired| answers(Some(retired.sequence), retired.request))
-            {
-                retired.outstanding = retired.outstanding.saturating_sub(1);
+            // Its number stays taken: this may be a copy of the answer that came, and another one still on its way.
+            if self.retired.iter().any(|retired| answers(Some(retired.sequence), retired.request)) {
                 self.stats.late += 1;
-                self.forget_retired(now);
                 return Received::Late;
             }
         }
@@ -351,18 +347,17 @@ impl Exchange {
 
     /// Keeps the number of a request that is over for as long as another answer to it may come.
     fn retire(&mut self, now: Time, flight: &Flight, answers: u32) {
-        let outstanding = flight.sends.saturating_sub(answers);
         let until = flight.last_sent.saturating_add(self.config.linger.max(flight.policy.timeout));
         if let Some(sequence) = flight.sequence
-            && outstanding > 0
+            && flight.sends > answers
             && until > now
         {
-            self.retired.push(Retired { sequence, request: flight.request.id(), outstanding, until });
+            self.retired.push(Retired { sequence, request: flight.request.id(), until });
         }
     }
 
     fn forget_retired(&mut self, now: Time) {
-        self.retired.retain(|retired| retired.outstanding > 0 && retired.until > now);
+        self.retired.retain(|retired| retired.until > now);
     }
 
     /// The next number in turn that no answer can be confused over.
@@ -373,3 +368,6 @@ impl Exchange {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -228,21 +228,43 @@ fn level(line: LineState) -> Option<bool> {
     }
 }
 
+/// A port that may still hold what was written to it.
+trait Outgoing: Send + 'static {
+    /// Whether something has yet to go out.
+    fn waits(&self) -> bool;
+    /// Throws that away.
+    fn discard(&self);
+}
+
+impl Outgoing for SerialStream {
+    fn waits(&self) -> bool {
+        self.bytes_to_write().is_ok_and(|waiting| waiting > 0)
+    }
+
+    fn discard(&self) {
+        // A port that is gone has nothing left to throw away.
+        let _ = self.clear(serialport::ClearBuffer::Output);
+    }
+}
+
 /// Closes on a thread of its own: the kernel may hold up a close for as long as it likes.
-fn close(stream: SerialStream, address: &str) {
+fn close<P: Outgoing>(port: P, address: &str) {
     let path = address.strip_prefix("serial:").unwrap_or(address);
     let turn = Turn::join(real_name(path));
     let job = move || {
         let end = Instant::now() + DRAIN_LIMIT;
-        while stream.bytes_to_write().is_ok_and(|waiting| waiting > 0) && Instant::now() < end {
+        while port.waits() && Instant::now() < end {
             std::thread::sleep(Duration::from_millis(2));
         }
-        // What did not go out by now never will; thrown away, it cannot hold up the close.
-        let _ = stream.clear(serialport::ClearBuffer::Output);
-        drop(stream);
+        if port.waits() {
+            // What did not go out by now never will; thrown away, it cannot hold up the close. Not done otherwise: a
+            // pseudo-terminal would throw away what the other side has yet to read.
+            port.discard();
+        }
+        drop(port);
         drop(turn);
     };
-    // Without a thread the job, and with it the stream, is dropped here: better slow than leaked.
+    // Without a thread the job, and with it the port, is dropped here: better slow than leaked.
     let _ = detached::spawn(job);
 }
 
@@ -365,4 +387,115 @@ fn denied_help(path: &str) -> String {
 #[cfg(not(unix))]
 fn denied_help(_path: &str) -> String {
     "close other programs that use the port".to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::mpsc::{Receiver, Sender, channel};
+    use std::thread::{self, ThreadId};
+
+    use super::*;
+
+    /// A port with so many bytes to send, one of which goes out at each look; closing it takes as long as the test
+    /// wants.
+    struct Slow {
+        waiting: AtomicUsize,
+        goes_out: bool,
+        discarded: Sender<()>,
+        may_close: Receiver<()>,
+        closed_on: Sender<ThreadId>,
+    }
+
+    impl Outgoing for Slow {
+        fn waits(&self) -> bool {
+            let waiting = self.waiting.load(Ordering::Relaxed);
+            if self.goes_out {
+                self.waiting.store(waiting.saturating_sub(1), Ordering::Relaxed);
+            }
+            waiting > 0
+        }
+
+        fn discard(&self) {
+            self.discarded.send(()).unwrap();
+        }
+    }
+
+    impl Drop for Slow {
+        fn drop(&mut self) {
+            let _ = self.may_close.recv();
+            self.closed_on.send(thread::current().id()).unwrap();
+        }
+    }
+
+    /// The port, what was thrown away, what lets it close, and where it closed.
+    fn slow(waiting: usize, goes_out: bool) -> (Slow, Receiver<()>, Sender<()>, Receiver<ThreadId>) {
+        let (discarded, was_discarded) = channel();
+        let (let_close, may_close) = channel();
+        let (closed_on, closed) = channel();
+        let port = Slow { waiting: waiting.into(), goes_out, discarded, may_close, closed_on };
+        (port, was_discarded, let_close, closed)
+    }
+
+    #[test]
+    fn a_close_that_hangs_hangs_no_one_else() {
+        let (port, _discarded, let_close, closed) = slow(0, true);
+        close(port, "serial:/test/hangs");
+        // Reached although the port cannot close yet; meanwhile it has its turn.
+        assert!(IN_TRANSIT.lock().unwrap().contains_key(Path::new("/test/hangs")));
+        let_close.send(()).unwrap();
+        assert_ne!(closed.recv().unwrap(), thread::current().id());
+        // And the next one gets it.
+        Turn::wait(Path::new("/test/hangs")).unwrap();
+    }
+
+    #[test]
+    fn a_close_waits_for_what_still_goes_out_and_throws_nothing_away() {
+        let (port, discarded, let_close, closed) = slow(5, true);
+        let_close.send(()).unwrap();
+        close(port, "serial:/test/goes-out");
+        closed.recv().unwrap();
+        assert!(discarded.try_recv().is_err());
+    }
+
+    #[test]
+    fn a_close_throws_away_what_never_goes_out() {
+        let (port, discarded, let_close, closed) = slow(5, false);
+        let_close.send(()).unwrap();
+        close(port, "serial:/test/stuck");
+        closed.recv().unwrap();
+        assert!(discarded.try_recv().is_ok());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_port_that_is_forbidden_names_the_group_that_may() {
+        use std::os::unix::fs::MetadataExt as _;
+        let group = |path| {
+            nix::unistd::Group::from_gid(std::fs::metadata(path).unwrap().gid().into()).unwrap().unwrap()
+        };
+        let denied =
+            serialport::Error::new(serialport::ErrorKind::Io(std::io::ErrorKind::PermissionDenied), "no");
+        // The controlling terminal's device belongs to a group of its own on every system; root's files do not.
+        let error = open_error("/dev/tty", &denied);
+        assert_eq!(error.kind, LinkErrorKind::Denied);
+        let expected = match group("/dev/tty").name.as_str() {
+            "root" => "dialout".to_owned(),
+            name => format!("usermod -aG {name} "),
+        };
+        assert!(error.help.contains(&expected), "{}", error.help);
+        assert!(open_error("/", &denied).help.contains("`dialout`"));
+    }
+
+    #[test]
+    fn only_ports_with_a_uart_have_a_rate() {
+        assert_eq!(wire_rate("/dev/ttyUSB7", 115_200), Some(11_520.0));
+        assert_eq!(wire_rate("/dev/ttyACM7", 115_200), None);
+        assert_eq!(wire_rate("/dev/pts/999", 115_200), None);
+        assert!(
+            survives_reset("/dev/ttyUSB7")
+                && survives_reset("/dev/pts/999")
+                && !survives_reset("/dev/ttyACM7")
+        );
+    }
 }
