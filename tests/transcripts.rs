@@ -245,7 +245,7 @@ fn shown(message: &[u8]) -> String {
 async fn the_simulator_answers_as_the_real_server(#[case] name: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/data/transcripts/{name}.json"));
     let transcript: Transcript = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
-    let fleet = Fleet::new(&spec_of(&transcript));
+    let fleet = Fleet::new(&spec_of(&transcript)).unwrap();
     let twin =
         |(name, recorded): (&String, &RecordedImage)| (name.clone(), Twin::new(recorded, name == "broken"));
     let twins: BTreeMap<_, _> = transcript.images.iter().map(twin).collect();

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::device::{Device, Power};
 use super::memory::MemoryConnector;
 use super::server::SeenRequest;
-use super::spec::SimSpec;
+use super::spec::{SimSpec, SpecError};
 use crate::smp::Time;
 use crate::transport::Connector;
 
@@ -46,10 +46,13 @@ pub struct Fleet {
 impl Fleet {
     /// Devices as described. Must be called within a tokio runtime, whose clock they use.
     ///
-    /// What cannot be simulated ([`SimSpec::problems`]) is brought to the nearest that can.
-    #[must_use]
-    pub fn new(spec: &SimSpec) -> Self {
-        let spec = Arc::new(spec.clamped());
+    /// # Errors
+    /// The first thing in `spec` that cannot be simulated; [`SimSpec::problems`] gives all of them.
+    pub fn new(spec: &SimSpec) -> Result<Self, SpecError> {
+        if let Some(problem) = spec.problems().into_iter().next() {
+            return Err(problem);
+        }
+        let spec = Arc::new(spec.clone());
         let epoch = Instant::now();
         let cell = |index| {
             Arc::new(Cell {
@@ -60,7 +63,7 @@ impl Fleet {
                 open: std::sync::atomic::AtomicBool::new(false),
             })
         };
-        Self { cells: (0..spec.count).map(cell).collect() }
+        Ok(Self { cells: (0..spec.count).map(cell).collect() })
     }
 
     /// Number of devices.

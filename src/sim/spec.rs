@@ -247,27 +247,6 @@ impl SimSpec {
         ]
     }
 
-    /// The nearest description without problems in its figures and version.
-    #[must_use]
-    pub(super) fn clamped(&self) -> Self {
-        fn into<T: TryFrom<u64> + Copy>(range: RangeInclusive<u64>, actual: u64, fallback: T) -> T {
-            T::try_from(actual.clamp(*range.start(), *range.end())).unwrap_or(fallback)
-        }
-        let baud = |baud: u32| into(BAUD, baud.into(), baud);
-        Self {
-            count: into(COUNT, self.count as u64, self.count),
-            baud: self.baud.map(baud),
-            line_length: into(LINE_LENGTH, self.line_length as u64, self.line_length),
-            line_buffers: into(LINE_BUFFERS, self.line_buffers as u64, self.line_buffers),
-            buf_size: into(BUF_SIZE, self.buf_size.into(), self.buf_size),
-            buf_count: into(BUF_COUNT, self.buf_count.into(), self.buf_count),
-            udp_mtu: into(UDP_MTU, self.udp_mtu as u64, self.udp_mtu),
-            slot_size: into(SLOT_SIZE, self.slot_size.into(), self.slot_size),
-            write_align: into(WRITE_ALIGN, self.write_align.into(), self.write_align),
-            ..self.clone()
-        }
-    }
-
     /// Everything about this description that cannot be simulated; empty for a sound one.
     #[must_use]
     pub fn problems(&self) -> Vec<SpecError> {
