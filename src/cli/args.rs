@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use super::{Exit, run, list, image, report};
+use super::{Exit, image, list, report, run};
 
 /// Updates the firmware of many devices at once over SMP, and proves that it booted.
 #[derive(Debug, Parser)]
