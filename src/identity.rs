@@ -24,9 +24,13 @@ impl Identity {
 /// What a USB device says of itself, and where it is plugged in.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub struct UsbIdentity {
-    /// Vendor id.
+    /// Vendor id; four hexadecimal digits in reports, as everywhere else.
+    #[serde(with = "hex_id")]
+    #[schemars(with = "String")]
     pub vid: u16,
-    /// Product id.
+    /// Product id; four hexadecimal digits in reports, as everywhere else.
+    #[serde(with = "hex_id")]
+    #[schemars(with = "String")]
     pub pid: u16,
     /// Interface number, for devices with several ports.
     pub interface: Option<u8>,
@@ -56,4 +60,21 @@ pub struct BleIdentity {
     pub name: Option<String>,
     /// MAC address, or the UUID that some systems give instead.
     pub address: String,
+}
+
+/// USB ids as people write them.
+mod hex_id {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+    pub(super) fn serialize<S: Serializer>(id: &u16, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&format!("{id:04x}"))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u16, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        u16::from_str_radix(&text, 16).map_err(|_| {
+            D::Error::custom(format!("expected a USB id of four hexadecimal digits, got {text:?}"))
+        })
+    }
 }

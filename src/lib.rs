@@ -21,6 +21,7 @@ pub mod actors;
 pub mod cause;
 pub mod cli;
 pub mod client;
+pub mod exit;
 pub mod flow;
 pub mod identity;
 pub mod image;

@@ -1,10 +1,11 @@
 //! The argument tree, and from arguments to commands. What a command does lives in its own file.
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use super::Exit;
+use super::{Exit, run};
 
 /// Updates the firmware of many devices at once over SMP, and proves that it booted.
 #[derive(Debug, Parser)]
@@ -17,9 +18,20 @@ pub struct Cli {
 
 /// Every command. Each variant's arguments and behaviour live in `src/cli/NAME.rs`.
 #[derive(Debug, Subcommand)]
-pub enum Command {}
+pub enum Command {
+    /// Match devices, flash them concurrently, report.
+    Run(run::RunArgs),
+}
 
-/// The whole program: parses the arguments, runs the command, gives the exit code.
+impl Command {
+    fn execute(&self, out: &mut dyn Write, err: &mut dyn Write) -> Exit {
+        match self {
+            Self::Run(args) => run::run(args, out, err),
+        }
+    }
+}
+
+/// The whole program: parses the arguments, runs the command, gives the exit code. A panic is exit code 1.
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -31,5 +43,6 @@ pub fn main() -> ExitCode {
             return exit.into();
         }
     };
-    match cli.command {}
+    let work = || cli.command.execute(&mut std::io::stdout(), &mut std::io::stderr());
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).unwrap_or(Exit::Internal).into()
 }

@@ -1,7 +1,9 @@
 //! The command line: arguments, and one file per command.
 
 mod args;
-mod exit;
+mod diagnose;
+mod logging;
+pub mod run;
 
+pub use crate::exit::Exit;
 pub use args::{Cli, Command, main};
-pub use exit::Exit;

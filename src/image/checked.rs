@@ -21,6 +21,21 @@ pub struct Image {
     file_sha256: [u8; 32],
     source_sha256: [u8; 32],
     padding: usize,
+    origin: Origin,
+}
+
+/// What kind of file an image comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// The image itself.
+    Binary,
+    /// Intel HEX.
+    IntelHex {
+        /// Where the image lies.
+        address: u32,
+        /// Whether nothing else is in the file.
+        alone: bool,
+    },
 }
 
 impl Image {
@@ -60,16 +75,16 @@ impl Image {
             file_sha256: Sha256::digest(image).into(),
             source_sha256,
             padding: rest.len(),
+            origin: Origin::Binary,
             hash,
             hash_checked,
             layout,
         })
     }
 
-    /// The same image with the SHA-256 of the file it was taken from, where that is not the image itself.
-    #[cfg_attr(not(test), expect(dead_code, reason = "used by the loader"))]
-    pub(super) fn with_source(self, source_sha256: [u8; 32]) -> Self {
-        Self { source_sha256, ..self }
+    /// The same image, taken from a file that is not the image itself.
+    pub(super) fn with_source(self, source_sha256: [u8; 32], origin: Origin) -> Self {
+        Self { source_sha256, origin, ..self }
     }
 
     /// The bytes to upload.
@@ -138,6 +153,12 @@ impl Image {
     #[must_use]
     pub fn padding(&self) -> usize {
         self.padding
+    }
+
+    /// What kind of file it comes from.
+    #[must_use]
+    pub fn origin(&self) -> Origin {
+        self.origin
     }
 }
 

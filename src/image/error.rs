@@ -6,6 +6,7 @@ use super::foreign::Foreign;
 use super::hash::HashKind;
 use super::header::{HEADER_SIZE, MAGIC};
 use super::layout::Area;
+use super::version::Version;
 use crate::cause::{Cause, Class};
 
 /// A fault, with the file it is in where one is known.
@@ -34,6 +35,17 @@ impl ImageError {
     #[must_use]
     pub fn in_file(self, file: &Path) -> Self {
         Self { file: Some(file.to_owned()), ..self }
+    }
+
+    /// Says where in an Intel HEX file the image lies that has the fault.
+    pub(super) fn at_address(self, address: u64) -> Self {
+        match *self.fault {
+            // These speak of addresses already.
+            Fault::HexGap { .. } | Fault::InHex { .. } => self,
+            fault => {
+                Self { fault: Box::new(Fault::InHex { address, fault: Box::new(fault) }), file: self.file }
+            }
+        }
     }
 
     /// The stable code.
@@ -108,6 +120,65 @@ pub enum Fault {
     HashMismatch { kind: HashKind, length: usize, offset: usize, expected: Vec<u8>, computed: Vec<u8> },
     #[error("expected the image to end at offset {offset:#x}, got {count} more bytes that are no padding")]
     TrailingBytes { offset: usize, count: usize },
+
+    #[error("expected an image file, got no such file")]
+    FileMissing,
+    #[error("expected to read an image file, but {reason}")]
+    FileUnreadable { reason: String },
+    #[error("expected an image file, got {got}")]
+    NotAFile { got: &'static str },
+    #[error("expected at most {limit} bytes of {what}, got {got}")]
+    TooLarge { what: &'static str, limit: u64, got: u64 },
+    #[error("images in a .zip with manifest.json are not yet supported")]
+    ZipNotSupported,
+
+    #[error("expected Intel HEX, as the file's name says, got {}", .0.describe())]
+    NotIntelHex(Foreign),
+    #[error("expected an Intel HEX record in line {line}: {reason}")]
+    HexSyntax { line: usize, reason: String },
+    #[error("expected an end record (:00000001FF) in the Intel HEX file, but it ends after line {lines}")]
+    HexTruncated { lines: usize },
+    #[error(
+        "expected {length} bytes at offset {offset:#x} in line {line} to stay within 32 address bits and their segment"
+    )]
+    HexAddress { line: usize, offset: u16, length: usize },
+    #[error("expected each address once in the Intel HEX file, got {address:#010x} twice")]
+    HexOverlap { address: u64 },
+    #[error("expected at most {limit} separate regions in the Intel HEX file, got more in line {line}")]
+    HexScattered { line: usize, limit: usize },
+    #[error("expected the image to go on at address {address:#010x}, got a gap of {length} bytes")]
+    HexGap { address: u64, length: u64 },
+    #[error("expected an MCUboot image in the Intel HEX file, got none in {}", ranges(.regions))]
+    HexNoImage { regions: Vec<(u64, u64)> },
+    #[error("expected one MCUboot image in the Intel HEX file, got {}", versions(.images))]
+    HexSeveralImages { images: Vec<(u64, Version)> },
+    #[error("expected one MCUboot image in the Intel HEX file, got its magic in more than {limit} places")]
+    HexManyMagics { limit: usize },
+    #[error("image at address {address:#010x}: {fault}")]
+    InHex { address: u64, fault: Box<Fault> },
+}
+
+/// How many places a message lists.
+const LISTED: usize = 8;
+
+fn ranges(regions: &[(u64, u64)]) -> String {
+    if regions.is_empty() {
+        return "a file without data".into();
+    }
+    list(regions.iter().map(|(start, end)| format!("{start:#010x} to {:#010x}", end.saturating_sub(1))))
+}
+
+fn versions(images: &[(u64, Version)]) -> String {
+    list(images.iter().map(|(address, version)| format!("{version} at {address:#010x}")))
+}
+
+fn list(items: impl ExactSizeIterator<Item = String>) -> String {
+    let more = items.len().saturating_sub(LISTED);
+    let mut text = items.take(LISTED).collect::<Vec<_>>().join(", ");
+    if more > 0 {
+        text.push_str(&format!(" and {more} more"));
+    }
+    text
 }
 
 impl Fault {
@@ -130,13 +201,34 @@ impl Fault {
             Self::HashLength { .. } => "image.hash_length",
             Self::HashMismatch { .. } => "image.hash_mismatch",
             Self::TrailingBytes { .. } => "image.trailing_bytes",
+            Self::FileMissing => "image.file_missing",
+            Self::FileUnreadable { .. } => "image.file_unreadable",
+            Self::NotAFile { .. } => "image.not_a_file",
+            Self::TooLarge { .. } => "image.too_large",
+            Self::ZipNotSupported => "image.zip_not_supported",
+            Self::NotIntelHex(_) => "image.not_intel_hex",
+            Self::HexSyntax { .. } => "image.hex_syntax",
+            Self::HexTruncated { .. } => "image.hex_truncated",
+            Self::HexAddress { .. } => "image.hex_address",
+            Self::HexOverlap { .. } => "image.hex_overlap",
+            Self::HexScattered { .. } => "image.hex_scattered",
+            Self::HexGap { .. } => "image.hex_gap",
+            Self::HexNoImage { .. } => "image.hex_no_image",
+            Self::HexSeveralImages { .. } | Self::HexManyMagics { .. } => "image.hex_several_images",
+            Self::InHex { fault, .. } => fault.code(),
         }
     }
 
     /// Who has to act.
     #[must_use]
     pub fn class(&self) -> Class {
-        Class::Image
+        match self {
+            // The name that was given is wrong.
+            Self::FileMissing | Self::NotAFile { .. } => Class::Plan,
+            Self::FileUnreadable { .. } => Class::Station,
+            Self::InHex { fault, .. } => fault.class(),
+            _ => Class::Image,
+        }
     }
 
     /// The next thing to do.
@@ -168,6 +260,27 @@ impl Fault {
             | Self::HashLength { .. } => {
                 "sign the firmware again with a current imgtool; MCUboot would not boot this image".into()
             }
+            Self::FileMissing => "check the path; in a plan it is relative to the plan's folder".into(),
+            Self::FileUnreadable { .. } => "check the file's permissions and the disk".into(),
+            Self::NotAFile { .. } => "name the image file itself".into(),
+            Self::TooLarge { .. } => {
+                "give the signed firmware image, not a dump of a whole flash or disk".into()
+            }
+            Self::ZipNotSupported => "unpack the archive and give the .bin inside".into(),
+            Self::NotIntelHex(foreign) => foreign.help().into(),
+            Self::HexSyntax { .. } | Self::HexTruncated { .. } | Self::HexAddress { .. } => {
+                "copy or build the file again, or give the .bin beside it".into()
+            }
+            Self::HexOverlap { .. } | Self::HexScattered { .. } | Self::HexGap { .. } => {
+                "give the file that `imgtool sign` wrote, for example `zephyr.signed.hex` or `.bin`".into()
+            }
+            Self::HexNoImage { .. } => {
+                "give the signed application, for example `zephyr.signed.hex`, not the bootloader".into()
+            }
+            Self::HexSeveralImages { .. } | Self::HexManyMagics { .. } => {
+                "give the signed image to upload by itself, for example `zephyr.signed.hex` or `.bin`".into()
+            }
+            Self::InHex { fault, .. } => fault.help(),
             Self::HashMismatch { .. } => {
                 "build and sign the firmware again, or copy the file again; its content was changed".into()
             }

@@ -13,6 +13,8 @@ pub enum Foreign {
     BigEndian,
     /// Erased flash.
     Erased,
+    /// A binary image, where another form was expected.
+    McubootBinary,
     /// An ELF executable.
     Elf,
     /// Intel HEX.
@@ -118,6 +120,7 @@ impl Foreign {
             Self::HeaderV1 => "an image with MCUboot's version 1 header".into(),
             Self::BigEndian => "an image with a big-endian header".into(),
             Self::Erased => "erased flash (0xff)".into(),
+            Self::McubootBinary => "a binary MCUboot image".into(),
             Self::Elf => "an ELF executable".into(),
             Self::IntelHex => "an Intel HEX file".into(),
             Self::SRecord => "a Motorola S-record file".into(),
@@ -139,6 +142,7 @@ impl Foreign {
             Self::HeaderV1 => "sign the firmware again with a current imgtool",
             Self::BigEndian => "sign the firmware again with `imgtool sign --endian little`",
             Self::Erased => "give the file that `imgtool sign` wrote, not a dump of an empty slot",
+            Self::McubootBinary => "give the file a name that ends in .bin",
             Self::Elf | Self::SRecord | Self::Uf2 => {
                 "give the signed image beside it: `zephyr.signed.bin` or `.hex`"
             }

@@ -61,6 +61,7 @@ pub struct Match {
 
 /// Where to look for devices.
 #[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "a plan has a handful of them")]
 pub enum MatchKind {
     /// Patterns on `vid:pid:interface`.
     Usb(Vec<Pattern>),

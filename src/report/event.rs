@@ -39,6 +39,26 @@ pub enum Verdict {
     Aborted,
 }
 
+impl Verdict {
+    /// As the formats write it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Passed => "passed",
+            Self::Failed => "failed",
+            Self::Error => "error",
+            Self::TimedOut => "timed_out",
+            Self::Aborted => "aborted",
+        }
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.as_str().replace('_', " "))
+    }
+}
+
 /// How the whole run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -59,6 +79,42 @@ pub enum Outcome {
     Internal,
     /// The event log ends before the run did.
     CutShort,
+}
+
+impl Outcome {
+    /// Which of two outcomes speaks for both: where several exit codes apply, the first of 1, 130, 102, 103, 4, 100.
+    #[must_use]
+    pub fn worst(self, other: Self) -> Self {
+        if other.severity() > self.severity() { other } else { self }
+    }
+
+    fn severity(self) -> u8 {
+        match self {
+            Self::Passed => 0,
+            Self::NotPassed => 1,
+            Self::NoMatch => 2,
+            Self::Stopped => 3,
+            Self::Station => 4,
+            Self::CutShort => 5,
+            Self::Interrupted => 6,
+            Self::Internal => 7,
+        }
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Passed => "passed",
+            Self::NotPassed => "not passed",
+            Self::NoMatch => "not the expected devices",
+            Self::Stopped => "stopped by the plan's policy",
+            Self::Interrupted => "interrupted",
+            Self::Station => "station trouble",
+            Self::Internal => "internal error",
+            Self::CutShort => "cut short",
+        })
+    }
 }
 
 /// One line of the event log.

@@ -1,5 +1,23 @@
 //! Simulated devices that behave as the real servers do.
 
+mod device;
+mod fault;
+mod firmware;
+mod flash;
+mod fleet;
+mod groups;
+mod mcuboot;
+mod memory;
+mod server;
 mod spec;
+mod uart;
 
-pub use spec::{FaultSpec, SimSpec};
+pub use device::{Device, Power};
+pub use fault::{FaultSpec, NthAnswer, Refusal};
+pub use firmware::{Behaviour, Version};
+pub use fleet::{DeviceHandle, Fleet, Running, SlotTruth};
+pub use server::SeenRequest;
+pub use spec::{
+    BootMode, MAX_COUNT, MAX_SLOT_SIZE, MIN_BUF_SIZE, MIN_SLOT_SIZE, OnCrash, SimSpec, SimTransport,
+    SpecError,
+};

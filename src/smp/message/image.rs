@@ -106,7 +106,7 @@ pub struct UploadChunk<'a> {
 pub struct UploadResponse {
     /// The offset that the server wants next, in bytes; not sent by some servers together with an error.
     #[serde(default)]
-    pub off: Option<u32>,
+    pub off: Option<u64>,
     /// In the last answer of servers that check the file: whether its SHA-256 is `sha`.
     #[serde(default, rename = "match", skip_serializing_if = "Option::is_none")]
     pub matches: Option<bool>,

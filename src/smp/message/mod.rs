@@ -4,4 +4,5 @@ mod codec;
 pub mod image;
 pub mod os;
 
-pub use codec::{DecodeError, DeviceError, Repeat, Request, decode_response, encode_body};
+pub use super::errors::DeviceError;
+pub use codec::{DecodeError, EncodeError, Repeat, Request, decode_response, encode_body};

@@ -29,9 +29,10 @@ impl Request for Echo {
 /// System reset (command 5). The answer comes first, the reset about 250 ms later.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Reset {
-    /// Reset even where the application would refuse.
+    /// Reset even where the application would refuse. Zephyr's server reads a boolean and takes an integer, which
+    /// `smp_group_0.rst` asks for, as if nothing had been sent (`os_mgmt.c`, `os_mgmt_reset`).
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub force: Option<u8>,
+    pub force: Option<bool>,
     /// What to boot into: 0 normal, 1 bootloader (`smp_group_0.rst`, "System reset").
     #[serde(skip_serializing_if = "Option::is_none")]
     pub boot_mode: Option<u8>,

@@ -1,0 +1,10 @@
+//! Uploading one image: which bytes go next, what an answer means, when it is over.
+
+mod machine;
+mod types;
+
+pub use machine::Upload;
+pub use types::{
+    Action, ChunkId, ChunkRequest, Limits, ListOutcome, Progress, Timeouts, UploadConfig, UploadError,
+    UploadStats,
+};

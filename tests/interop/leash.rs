@@ -1,0 +1,99 @@
+//! Child processes that cannot outlive the test run: not even when it is killed.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+use crate::error::{Context, Result, RigError};
+
+/// The shell waits for its standard input to end, which the kernel brings about however the test process
+/// dies, and then kills the server. A dead server ends the shell's wait through the closed output instead:
+/// the rig reads the server's output, so it sees that first.
+const KEEPER: &str =
+    r#""$@" </dev/null & server=$!; read -r _; kill -KILL "$server" 2>/dev/null; wait "$server""#;
+
+/// A server process, killed when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Leash {
+    name: String,
+    child: Child,
+    leash: Option<ChildStdin>,
+    output: Arc<Output>,
+}
+
+#[derive(Debug, Default)]
+struct Output {
+    lines: Mutex<Vec<String>>,
+    changed: Condvar,
+}
+
+impl Leash {
+    /// Starts `program` with `arguments` in `folder`; standard output and error are collected.
+    pub(crate) fn start(program: &str, arguments: &[String], folder: &Path) -> Result<Self> {
+        let mut child = Command::new("sh")
+            .args(["-c", KEEPER, "keeper", program])
+            .args(arguments)
+            .current_dir(folder)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .context(format!("cannot start {program}"))?;
+        let leash = child.stdin.take();
+        let output = Arc::new(Output::default());
+        let readers: [Option<Box<dyn std::io::Read + Send>>; 2] = [
+            child.stdout.take().map(|stream| Box::new(stream) as Box<dyn std::io::Read + Send>),
+            child.stderr.take().map(|stream| Box::new(stream) as Box<dyn std::io::Read + Send>),
+        ];
+        for stream in readers.into_iter().flatten() {
+            let output = Arc::clone(&output);
+            std::thread::spawn(move || {
+                for line in BufReader::new(stream).split(b'\n').map_while(std::result::Result::ok) {
+                    output.lines.lock().unwrap().push(String::from_utf8_lossy(&line).into_owned());
+                    output.changed.notify_all();
+                }
+            });
+        }
+        Ok(Self { name: program.to_owned(), child, leash, output })
+    }
+
+    /// Waits until `pick` takes a line of what the process printed.
+    pub(crate) fn wait_for_line<T>(
+        &self,
+        what: &str,
+        within: Duration,
+        pick: impl Fn(&str) -> Option<T>,
+    ) -> Result<T> {
+        let until = Instant::now() + within;
+        let mut lines = self.output.lines.lock().unwrap();
+        loop {
+            if let Some(found) = lines.iter().find_map(|line| pick(line)) {
+                return Ok(found);
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(RigError::new(format!(
+                    "{} printed no {what} within {} s, but:\n{}",
+                    self.name,
+                    within.as_secs(),
+                    lines.join("\n")
+                )));
+            }
+            lines = self.output.changed.wait_timeout(lines, left).unwrap().0;
+        }
+    }
+
+    /// Everything the process has printed so far, for error messages.
+    pub(crate) fn printed(&self) -> String {
+        self.output.lines.lock().unwrap().join("\n")
+    }
+}
+
+impl Drop for Leash {
+    fn drop(&mut self) {
+        drop(self.leash.take());
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,211 @@
+//! Emulated boards: a micro:bit with a genuine MCUboot under QEMU.
+//!
+//! The firmware is written once, through the GDB stub, before the first instruction: QEMU's own loader device
+//! would write it again at every reset and so undo each update.
+//! Starting boards and looking into them lives here; their UART is in `uart.rs`.
+
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use tempfile::TempDir;
+
+use crate::error::{Context, Result, RigError};
+use crate::fixtures::{fixtures, require};
+use crate::gdb::Gdb;
+use crate::leash::Leash;
+use crate::qmp::Qmp;
+use crate::uart::{Uart, listens};
+
+/// A board boots in about 30 ms of its own time; a machine that runs many has less for each.
+const BOOT: Duration = Duration::from_secs(60);
+
+/// An emulated board, switched off when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Board {
+    qmp: Arc<Qmp>,
+    uart: Uart,
+    /// Resets that the rig itself made while it set the board up.
+    setup_resets: u32,
+    folder: TempDir,
+    process: Leash,
+}
+
+impl Board {
+    /// A micro:bit with MCUboot and the stock SMP server, booted and listening.
+    pub(crate) fn microbit() -> Result<Self> {
+        let fixtures = fixtures()?;
+        let hex = fixtures.path(fixtures.server("qemu_cortex_m0", "serial")?)?;
+        Self::microbit_with(&hex)
+    }
+
+    /// A micro:bit with the firmware of an Intel HEX file, booted and listening.
+    pub(crate) fn microbit_with(hex: &Path) -> Result<Self> {
+        require("qemu-system-arm", "apt-get install -y qemu-system-arm")?;
+        let folder = tempfile::Builder::new().prefix("rig-board-").tempdir()?;
+        let socket = |name: &str| format!("unix:{},server=on,wait=off", folder.path().join(name).display());
+        let arguments = [
+            "-machine",
+            "microbit",
+            "-cpu",
+            "cortex-m0",
+            "-display",
+            "none",
+            "-S",
+            "-chardev",
+            "socket,id=uart,host=127.0.0.1,port=0,server=on,wait=off",
+            "-serial",
+            "chardev:uart",
+            "-gdb",
+            &socket("gdb"),
+            "-qmp",
+            &socket("qmp"),
+        ]
+        .map(str::to_owned);
+        let process = Leash::start("qemu-system-arm", &arguments, folder.path())?;
+        wait_for_socket(&folder.path().join("qmp"), &process)?;
+        let qmp = Arc::new(Qmp::connect(&folder.path().join("qmp"))?);
+        let uart = Uart::serve(uart_address(&qmp)?, Arc::clone(&qmp))?;
+
+        let mut gdb = Gdb::connect(&folder.path().join("gdb"))?;
+        for (address, bytes) in segments(hex)? {
+            gdb.write_memory(address, &bytes)?;
+        }
+        // The core took its stack pointer and its first instruction from empty memory: take them again.
+        qmp.execute("system_reset", json!({}))?;
+        qmp.wait_resets(1, Duration::from_secs(10))?;
+        gdb.detach()?;
+        let board = Self { setup_resets: qmp.resets(), qmp, uart, folder, process };
+        board.wait_listening(BOOT)?;
+        Ok(board)
+    }
+
+    /// Where the UART is served over TCP, one client at a time.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.uart.address()
+    }
+
+    /// The UART: what the board printed, what it could not hear.
+    pub(crate) fn uart(&self) -> &Uart {
+        &self.uart
+    }
+
+    /// Pulls the reset line.
+    pub(crate) fn pull_reset_line(&self) -> Result<()> {
+        let resets = self.qmp.resets();
+        self.qmp.execute("system_reset", json!({}))?;
+        self.qmp.wait_resets(resets + 1, Duration::from_secs(10))
+    }
+
+    /// How often the board was reset since `start` returned: by its firmware or by its reset line.
+    pub(crate) fn resets(&self) -> u32 {
+        self.qmp.resets() - self.setup_resets
+    }
+
+    /// Waits until the board was reset `count` times in all since `start` returned.
+    pub(crate) fn wait_resets(&self, count: u32, within: Duration) -> Result<()> {
+        self.qmp.wait_resets(count + self.setup_resets, within)
+    }
+
+    /// The address of the instruction that the core is at.
+    pub(crate) fn program_counter(&self) -> Result<u32> {
+        let registers = self.qmp.human("info registers")?;
+        let value = registers.split("R15=").nth(1).and_then(|rest| rest.get(..8));
+        value
+            .and_then(|digits| u32::from_str_radix(digits, 16).ok())
+            .ok_or_else(|| RigError::new(format!("no R15 in the board's registers: {registers}")))
+    }
+
+    /// Waits until the core stays within `range`, looking ten times in a row.
+    pub(crate) fn wait_program_counter(&self, range: Range<u32>, within: Duration) -> Result<()> {
+        let until = Instant::now() + within;
+        let mut in_a_row = 0;
+        while in_a_row < 10 {
+            let at = self.program_counter()?;
+            in_a_row = if range.contains(&at) { in_a_row + 1 } else { 0 };
+            if Instant::now() > until {
+                return Err(RigError::new(format!(
+                    "expected the core within {:#x}..{:#x}, found it at {at:#x}",
+                    range.start, range.end
+                )));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+
+    /// Waits until a firmware listens at the UART.
+    pub(crate) fn wait_listening(&self, within: Duration) -> Result<()> {
+        let until = Instant::now() + within;
+        while !listens(&self.qmp)? {
+            if Instant::now() > until {
+                let text = String::from_utf8_lossy(&self.uart.printed()).into_owned();
+                let at = self.program_counter()?;
+                let process = self.process.printed();
+                return Err(RigError::new(format!(
+                    "no firmware listens; program counter {at:#x}; UART: {text}; QEMU: {process}"
+                )));
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
+    }
+
+    /// Reads memory, flash included, past the firmware.
+    pub(crate) fn read_memory(&self, address: u32, length: usize) -> Result<Vec<u8>> {
+        let file = self.folder.path().join("memory");
+        // As the core sees it: the machine's physical address space of QEMU does not hold this board's flash.
+        let arguments = json!({ "val": address, "size": length, "filename": file, "cpu-index": 0 });
+        self.qmp.execute("memsave", arguments)?;
+        Ok(std::fs::read(&file)?)
+    }
+}
+
+fn wait_for_socket(path: &Path, process: &Leash) -> Result<()> {
+    let until = Instant::now() + Duration::from_secs(20);
+    while !path.exists() {
+        if Instant::now() > until {
+            return Err(RigError::new(format!("QEMU did not start: {}", process.printed())));
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    Ok(())
+}
+
+/// The port that QEMU took for the UART; asking it beats guessing a free one.
+fn uart_address(qmp: &Qmp) -> Result<SocketAddr> {
+    let devices = qmp.execute("query-chardev", json!({}))?;
+    let named = devices.as_array().into_iter().flatten().find(|device| device["label"] == "uart");
+    let file = named.and_then(|device| device["filename"].as_str()).unwrap_or_default();
+    file.split("tcp:")
+        .nth(1)
+        .and_then(|rest| rest.split(',').next()?.parse().ok())
+        .ok_or_else(|| RigError::new(format!("no TCP port in QEMU's chardev {file:?}")))
+}
+
+/// The runs of bytes of an Intel HEX file, joined where they touch.
+pub(crate) fn segments(path: &Path) -> Result<Vec<(u32, Vec<u8>)>> {
+    let text = std::fs::read_to_string(path).context(path.display())?;
+    let mut segments: Vec<(u32, Vec<u8>)> = Vec::new();
+    let mut base = 0_u32;
+    for record in ihex::Reader::new(&text) {
+        match record.context(path.display())? {
+            ihex::Record::ExtendedLinearAddress(upper) => base = u32::from(upper) << 16,
+            ihex::Record::ExtendedSegmentAddress(segment) => base = u32::from(segment) << 4,
+            ihex::Record::Data { offset, value } => {
+                let address = base + u32::from(offset);
+                match segments.last_mut() {
+                    Some((start, bytes)) if *start as usize + bytes.len() == address as usize => {
+                        bytes.extend(value);
+                    }
+                    _ => segments.push((address, value)),
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(segments)
+}

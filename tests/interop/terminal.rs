@@ -1,0 +1,63 @@
+//! A pseudo-terminal that leads to a TCP serial server, as a board's serial port would.
+//!
+//! QEMU can make pseudo-terminals itself, but delays the first reply after an open by up to a second and holds
+//! back a frame's last byte until more comes.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use nix::sys::termios::{SetArg, cfmakeraw, tcgetattr, tcsetattr};
+
+use crate::error::{Context, Result};
+
+/// A pseudo-terminal; dropping it is a surprise removal for whoever has it open.
+#[derive(Debug)]
+pub(crate) struct Terminal {
+    path: PathBuf,
+    stream: TcpStream,
+    /// Keeps the terminal alive between two clients.
+    _slave: OwnedFd,
+}
+
+impl Terminal {
+    /// Joins a new pseudo-terminal to the server at `address`.
+    pub(crate) fn to(address: SocketAddr) -> Result<Self> {
+        let pair = nix::pty::openpty(None, None).context("cannot open a pseudo-terminal")?;
+        let mut mode = tcgetattr(&pair.slave).context("pseudo-terminal")?;
+        cfmakeraw(&mut mode);
+        tcsetattr(&pair.slave, SetArg::TCSANOW, &mode).context("pseudo-terminal")?;
+        let path = nix::unistd::ttyname(&pair.slave).context("pseudo-terminal")?;
+        let stream = TcpStream::connect(address).context(address)?;
+        stream.set_nodelay(true)?;
+        let master = File::from(pair.master);
+        pump(stream.try_clone()?, master.try_clone()?);
+        pump(master, stream.try_clone()?);
+        Ok(Self { path, stream, _slave: pair.slave })
+    }
+
+    /// Such as `/dev/pts/7`.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        let _ = self.stream.shutdown(Shutdown::Both);
+    }
+}
+
+/// Copies until either side is gone.
+fn pump(mut from: impl Read + Send + 'static, mut to: impl Write + Send + 'static) {
+    std::thread::spawn(move || {
+        let mut bytes = [0; 1024];
+        while let Ok(count @ 1..) = from.read(&mut bytes) {
+            if to.write_all(&bytes[..count]).is_err() {
+                break;
+            }
+        }
+    });
+}

@@ -1,0 +1,155 @@
+//! A board's UART, served over TCP as a terminal server would: one client at a time, and what the board prints
+//! is kept.
+//!
+//! Real hardware loses the bytes that reach it while no firmware listens. QEMU's UART keeps them, and once they
+//! fill its FIFO before the firmware clears the receive event, no event ever comes again: the board stays deaf,
+//! even across a reset. So this drops them, and counts them.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+use crate::error::{Context, Result, RigError};
+use crate::qmp::Qmp;
+
+/// INTENSET of the nRF51's UART; source: nRF51 Series Reference Manual, chapter 29.
+const INTENSET: u32 = 0x4000_2304;
+/// Its bit for a received byte: set once the firmware listens, cleared by a reset.
+const RXDRDY: u32 = 1 << 2;
+
+/// The served UART; dropping it cuts its client off.
+#[derive(Debug)]
+pub(crate) struct Uart {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    qmp: Arc<Qmp>,
+    board: TcpStream,
+    client: Mutex<Option<TcpStream>>,
+    printed: Mutex<Vec<u8>>,
+    more: Condvar,
+    unheard: AtomicUsize,
+    closed: AtomicBool,
+}
+
+impl Uart {
+    /// Serves the UART that QEMU has at `board` on a free port of this machine.
+    pub(crate) fn serve(board: SocketAddr, qmp: Arc<Qmp>) -> Result<Self> {
+        let board = TcpStream::connect(board).context("UART of the board")?;
+        board.set_nodelay(true)?;
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let address = listener.local_addr()?;
+        let shared = Arc::new(Shared {
+            qmp,
+            board,
+            client: Mutex::default(),
+            printed: Mutex::default(),
+            more: Condvar::new(),
+            unheard: AtomicUsize::new(0),
+            closed: AtomicBool::new(false),
+        });
+        let from_board = Arc::clone(&shared);
+        std::thread::spawn(move || from_board.carry_from_board());
+        let to_board = Arc::clone(&shared);
+        std::thread::spawn(move || {
+            while let Ok((client, _)) = listener.accept() {
+                if to_board.closed.load(Ordering::SeqCst) {
+                    return;
+                }
+                to_board.carry_to_board(client);
+            }
+        });
+        Ok(Self { address, shared })
+    }
+
+    /// Where clients connect.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Everything that the board has printed, frames included.
+    pub(crate) fn printed(&self) -> Vec<u8> {
+        self.shared.printed.lock().unwrap().clone()
+    }
+
+    /// Waits until the board has printed `text`.
+    pub(crate) fn wait_printed(&self, text: &str, within: Duration) -> Result<()> {
+        let until = Instant::now() + within;
+        let mut printed = self.shared.printed.lock().unwrap();
+        while !printed.windows(text.len()).any(|window| window == text.as_bytes()) {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                let printed = String::from_utf8_lossy(&printed);
+                return Err(RigError::new(format!("the board did not print {text:?}, but: {printed}")));
+            }
+            printed = self.shared.more.wait_timeout(printed, left).unwrap().0;
+        }
+        Ok(())
+    }
+
+    /// Bytes that were sent to the board while no firmware listened.
+    pub(crate) fn unheard(&self) -> usize {
+        self.shared.unheard.load(Ordering::SeqCst)
+    }
+}
+
+/// Whether the firmware has its receiver on.
+pub(crate) fn listens(qmp: &Qmp) -> Result<bool> {
+    // Through the core: the machine's physical address space of QEMU does not hold this board's registers.
+    let answer = qmp.human(&format!("x /1wx {INTENSET:#x}"))?;
+    let value = answer.split("0x").nth(1).map(str::trim);
+    let value = value.and_then(|digits| u32::from_str_radix(digits, 16).ok());
+    value
+        .map(|bits| bits & RXDRDY != 0)
+        .ok_or_else(|| RigError::new(format!("no register value in {answer:?}")))
+}
+
+impl Shared {
+    fn carry_from_board(&self) {
+        let mut bytes = [0; 1024];
+        while let Ok(count @ 1..) = (&self.board).read(&mut bytes) {
+            self.printed.lock().unwrap().extend_from_slice(&bytes[..count]);
+            self.more.notify_all();
+            if let Some(client) = self.client.lock().unwrap().as_mut() {
+                let _ = client.write_all(&bytes[..count]);
+            }
+        }
+    }
+
+    fn carry_to_board(&self, mut client: TcpStream) {
+        let _ = client.set_nodelay(true);
+        *self.client.lock().unwrap() = client.try_clone().ok();
+        let mut bytes = [0; 1024];
+        // After which reset the firmware was last seen to listen: it does so until the next.
+        let mut listening_since = None;
+        while let Ok(count @ 1..) = client.read(&mut bytes) {
+            let resets = self.qmp.resets();
+            if listening_since != Some(resets) && listens(&self.qmp).unwrap_or(false) {
+                listening_since = Some(resets);
+            }
+            if listening_since != Some(resets) {
+                self.unheard.fetch_add(count, Ordering::SeqCst);
+            } else if (&self.board).write_all(&bytes[..count]).is_err() {
+                break;
+            }
+        }
+        *self.client.lock().unwrap() = None;
+    }
+}
+
+impl Drop for Uart {
+    fn drop(&mut self) {
+        self.shared.closed.store(true, Ordering::SeqCst);
+        let _ = self.shared.board.shutdown(Shutdown::Both);
+        if let Some(client) = self.shared.client.lock().unwrap().take() {
+            let _ = client.shutdown(Shutdown::Both);
+        }
+        // Wakes the listener, so that its thread ends.
+        let _ = TcpStream::connect(self.address);
+    }
+}
