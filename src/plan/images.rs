@@ -84,7 +84,7 @@ fn load(reader: &Reader<'_>, at: &Range<usize>, base: &Path, name: &str) -> Opti
         reader.not_supported(at, "a .zip image", "unpack it and name the .bin file in it");
         return None;
     }
-    match std::fs::read(&path).map_err(|_| ()).and_then(|b| Image::from_bytes(b).map_err(|_|())).map_err(|()| Image::from_bytes(vec![]).unwrap_err()) {
+    match Image::load(&path) {
         Ok(image) => Some(image),
         Err(error) => {
             let help = match (path.exists(), similar_file(&path)) {
