@@ -39,6 +39,14 @@ pub(super) fn read<T: DeserializeOwned>(problems: &Problems<'_>, node: &Node) ->
     None
 }
 
+/// Where the value of `path`, keys with dots between them, is written: as deep as it is given.
+pub(super) fn find<'n>(node: &'n Node, path: &str) -> Option<&'n Range<usize>> {
+    let (name, rest) = path.split_once('.').map_or((path, None), |(name, rest)| (name, Some(rest)));
+    let Value::Mapping(entries) = &node.value else { return None };
+    let (_, value) = entries.iter().find(|(key, _)| key.name == name)?;
+    rest.and_then(|rest| find(value, rest)).or(Some(&value.at))
+}
+
 fn report(problems: &Problems<'_>, at: &Range<usize>, fault: &Fault, what: Option<&str>) {
     let what = what.map_or_else(|| "this".to_owned(), |name| format!("`{}`", excerpt(name)));
     match fault {

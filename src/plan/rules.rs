@@ -119,6 +119,7 @@ fn match_key(matcher: &Match) -> Option<String> {
 struct Placed<'p> {
     at: &'p Range<usize>,
     target: &'p PlacedTarget,
+    is_range: bool,
 }
 
 fn check_addresses(problems: &Problems<'_>, targets: &[PlacedTarget]) {
@@ -127,7 +128,7 @@ fn check_addresses(problems: &Problems<'_>, targets: &[PlacedTarget]) {
     // Sorted by port and first address, addresses that overlap are neighbours.
     let mut ranges: Vec<((u16, IpAddr, IpAddr), Placed<'_>)> = Vec::new();
     for target in targets {
-        let mut places = target.addresses_at.iter().map(|at| Placed { at, target });
+        let mut places = target.addresses_at.iter().map(|at| Placed { at, target, is_range: false });
         match &target.target.matcher.kind {
             MatchKind::Tcp(addresses) => {
                 for (address, placed) in addresses.iter().zip(&mut places) {
@@ -139,7 +140,9 @@ fn check_addresses(problems: &Problems<'_>, targets: &[PlacedTarget]) {
             MatchKind::Udp(entries) => {
                 for (entry, placed) in entries.iter().zip(&mut places) {
                     match entry {
-                        UdpTarget::Range { first, last, port } => ranges.push(((*port, *first, *last), placed)),
+                        UdpTarget::Range { first, last, port } => {
+                            ranges.push(((*port, *first, *last), Placed { is_range: true, ..placed }));
+                        }
                         UdpTarget::Host { host, port } => match host.parse::<IpAddr>() {
                             Ok(address) => ranges.push(((*port, address, address), placed)),
                             Err(_) => {
@@ -176,6 +179,10 @@ fn same_device(problems: &Problems<'_>, a: Placed<'_>, b: Placed<'_>) {
     let (first, second) = if a.at.start <= b.at.start { (a, b) } else { (b, a) };
     let line = problems.line(first.at.start);
     if std::ptr::eq(first.target, second.target) {
+        // Within one target, a claim in a range that is searched is one device, and a claim.
+        if first.is_range != second.is_range {
+            return;
+        }
         let message = format!("this names a device that line {line} names already");
         problems.add("plan.duplicate_address", second.at, message, "name each device once");
     } else {

@@ -14,6 +14,7 @@ use super::reader::{Fields, Reader, lower_first};
 use super::yaml::{Node, Resolved, Value};
 use super::{derived, expression, steps};
 use crate::sim::SimSpec;
+use crate::transport::MAX_ADDRESSES;
 
 /// How long to wait for devices where the plan does not say.
 const DISCOVER: Duration = Duration::from_secs(10);
@@ -94,7 +95,16 @@ fn read_match(reader: &Reader<'_>, node: &Node) -> Option<Found> {
             reader.not_supported(&fields.key_at("ble"), "match kind `ble`", "use a device on USB, UDP or TCP");
             MatchKind::Ble(patterns)
         }
-        "udp" => MatchKind::Udp(read_addresses(reader, value, "`udp`", &mut addresses_at, address::parse_udp)),
+        "udp" => {
+            let entries = read_addresses(reader, value, "`udp`", &mut addresses_at, address::parse_udp);
+            let count = address::count(&entries);
+            if count > MAX_ADDRESSES {
+                let message = format!("`udp` names {count} addresses");
+                let help = format!("name at most {MAX_ADDRESSES}: every one is asked");
+                reader.problems.add("plan.out_of_range", &value.at, message, help);
+            }
+            MatchKind::Udp(entries)
+        }
         "tcp" => MatchKind::Tcp(read_addresses(reader, value, "`tcp`", &mut addresses_at, address::parse_tcp)),
         _ => MatchKind::Sim(read_sim(reader, value)?),
     };
@@ -188,6 +198,12 @@ fn read_addresses<T>(
 
 fn read_sim(reader: &Reader<'_>, node: &Node) -> Option<SimSpec> {
     let spec: SimSpec = derived::read(reader.problems, node)?;
+    for problem in spec.problems() {
+        let at = derived::find(node, problem.field).unwrap_or(&node.at);
+        let help = "`flashfleet schema plan` describes every key of a simulated device";
+        let message = format!("`{}`: {}", problem.field, problem.message);
+        reader.problems.add("plan.out_of_range", at, message, help);
+    }
     Some(spec)
 }
 
@@ -234,8 +250,7 @@ fn check_expect(reader: &Reader<'_>, node: &Node, expect: Expect, kind: &MatchKi
         MatchKind::Usb(_) | MatchKind::Port(_) | MatchKind::Ble(_) => return,
         MatchKind::Udp(targets) => {
             let claims = targets.iter().filter(|target| matches!(target, UdpTarget::Host { .. })).count();
-            let most = targets.iter().map(address::udp_count).fold(0, usize::saturating_add);
-            (claims, most)
+            (claims, address::count(targets))
         }
         MatchKind::Tcp(addresses) => (addresses.len(), addresses.len()),
         MatchKind::Sim(spec) => (spec.count, spec.count),
@@ -285,8 +300,9 @@ fn read_link(reader: &Reader<'_>, node: &Node) -> Option<LinkOptions> {
         let help = "a device that returns is asked only after `quiet`: give it more time";
         reader.problems.add("plan.contradiction", &fields.key_at(given), message, help);
     }
-    if link.framing == FramingChoice::Raw {
-        reader.not_supported(&fields.key_at("framing"), "`framing: raw`", "use `framing: console`");
+    if let (FramingChoice::Raw | FramingChoice::Auto, Some(word)) = (link.framing, fields.choice("framing")) {
+        let what = format!("`framing: {word}`");
+        reader.not_supported(&fields.key_at("framing"), &what, "use `framing: console`");
     }
     if matches!(link.window, Auto::Fixed(window) if window > 1) {
         reader.not_supported(&fields.key_at("window"), "a `window` beyond 1", "use `window: auto`");
