@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use super::{Exit, run};
+use super::{Exit, check, run, schema};
 
 /// Updates the firmware of many devices at once over SMP, and proves that it booted.
 #[derive(Debug, Parser)]
@@ -21,12 +21,18 @@ pub struct Cli {
 pub enum Command {
     /// Match devices, flash them concurrently, report.
     Run(run::RunArgs),
+    /// Parse and validate a plan, open and check its images; touch no device.
+    Check(check::CheckArgs),
+    /// Print the JSON Schema of a format.
+    Schema(schema::SchemaArgs),
 }
 
 impl Command {
     fn execute(&self, out: &mut dyn Write, err: &mut dyn Write) -> Exit {
         match self {
             Self::Run(args) => run::run(args, out, err),
+            Self::Check(args) => check::run(args, out, err),
+            Self::Schema(args) => schema::run(args, out, err),
         }
     }
 }

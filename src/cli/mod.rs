@@ -1,9 +1,12 @@
 //! The command line: arguments, and one file per command.
 
 mod args;
+pub mod check;
 mod diagnose;
 mod logging;
+mod output;
 pub mod run;
+pub mod schema;
 
 pub use crate::exit::Exit;
 pub use args::{Cli, Command, main};

@@ -4,6 +4,7 @@ use std::io::Write;
 
 use clap::{Args, ValueEnum};
 
+use super::output::print_json;
 use crate::exit::Exit;
 
 /// Print the JSON Schema of a format.
@@ -31,5 +32,5 @@ pub fn run(args: &SchemaArgs, out: &mut dyn Write, err: &mut dyn Write) -> Exit 
         Format::Report => crate::report::report_schema().into(),
         Format::Events => crate::report::events_schema().into(),
     };
-    super::diagnose::print_json(out, err, &schema)
+    print_json(out, err, &schema, Exit::Passed)
 }
