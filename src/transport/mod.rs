@@ -14,7 +14,7 @@ mod tcp;
 mod trace;
 mod udp;
 mod usb;
-mod wire;
+pub(crate) mod wire;
 
 pub use address::{Address, AddressError, DEFAULT_UDP_PORT, HostPort};
 pub use discover::{Candidate, Discovery, MAX_ADDRESSES};
