@@ -8,6 +8,8 @@ use crate::cause::Cause;
 use crate::exit::Exit;
 use crate::report::{self, Destination, OutputPaths, SummaryStyle};
 
+use super::diagnose::say;
+
 /// Rebuilds reports from event logs and JSON reports, and merges several.
 ///
 /// Prints the summary on standard error where no other output is asked for. The exit code is that of the run: where
@@ -47,11 +49,17 @@ fn try_run(args: &ReportArgs, out: &mut dyn Write, err: &mut dyn Write) -> Resul
     let wants_files = json.is_some() || junit.is_some() || html.is_some();
     let reports = inputs.iter().map(|path| report::read_report(path)).collect::<Result<Vec<_>, _>>()?;
     let Some(report) = report::merge(reports) else { return Ok(Exit::Usage) };
-    let outputs = report::prepare_outputs(&OutputPaths { json, junit, html, ..OutputPaths::default() })?;
+    let (json, junit, html) = (json.clone(), junit.clone(), html.clone());
+    let paths = OutputPaths { json, junit, html, ..OutputPaths::default() };
+    let outputs = report::prepare_outputs(&paths)?;
     let troubles = outputs.write_reports(&report, out);
+<<<<<<< HEAD
     for trouble in &troubles {
         say(err, trouble);
     }
+=======
+    troubles.iter().for_each(|trouble| say(err, trouble));
+>>>>>>> report
     if !wants_files {
         let style = SummaryStyle { colours: console::colors_enabled_stderr() };
         // A terminal that is gone does not change the outcome.
