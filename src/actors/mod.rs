@@ -12,6 +12,5 @@ mod source;
 mod worker;
 
 pub use discovery::{Found, Survey, TargetSurvey};
-pub use reporter::RunEnd;
 pub use run::{Interrupts, RunOptions, run, survey};
 pub use source::{RealSource, Source};

@@ -5,8 +5,7 @@ use std::time::Duration;
 use actix::prelude::*;
 use chrono::{DateTime, Utc};
 
-use crate::cause::Cause;
-use crate::report::{DeviceId, EventKind, Outcome, Report, ReporterCore};
+use crate::report::{DeviceId, EventKind, Finished, Outcome, ReporterCore};
 
 use super::clock::Clock;
 
@@ -27,27 +26,9 @@ pub(super) struct Tell {
 #[rtype(result = "Outcome")]
 pub(super) struct Implied;
 
-/// What a run comes to.
-#[derive(Debug)]
-pub struct RunEnd {
-    /// The report, as it was written.
-    pub report: Report,
-    /// The first log or report that could not be written.
-    pub trouble: Option<Cause>,
-}
-
-impl RunEnd {
-    /// The outcome, with the trouble that came after the report was made.
-    #[must_use]
-    pub fn outcome(&self) -> Outcome {
-        let trouble = if self.trouble.is_some() { Outcome::Station } else { Outcome::Passed };
-        self.report.run.outcome.worst(trouble)
-    }
-}
-
 /// Nothing will happen any more: write everything. Answered once.
 #[derive(Debug, Message)]
-#[rtype(result = "Option<RunEnd>")]
+#[rtype(result = "Option<Finished>")]
 pub(super) struct Close;
 
 /// Orders events and hands them to every sink.
@@ -97,11 +78,10 @@ impl Handler<Implied> for Reporter {
 }
 
 impl Handler<Close> for Reporter {
-    type Result = Option<RunEnd>;
+    type Result = Option<Finished>;
 
-    fn handle(&mut self, _: Close, ctx: &mut Self::Context) -> Option<RunEnd> {
+    fn handle(&mut self, _: Close, ctx: &mut Self::Context) -> Option<Finished> {
         ctx.stop();
-        let (report, result) = self.core.take()?.finish();
-        Some(RunEnd { report, trouble: result.err() })
+        self.core.take().map(ReporterCore::finish)
     }
 }

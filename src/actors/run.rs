@@ -8,11 +8,11 @@ use tokio::sync::{mpsc, oneshot};
 use crate::cause::{Cause, Class};
 use crate::exit::Exit;
 use crate::plan::Plan;
-use crate::report::{EventKind, Outcome, ReporterCore, SCHEMA};
+use crate::report::{EventKind, Finished, Outcome, ReporterCore, SCHEMA};
 
 use super::clock::Clock;
 use super::discovery::{Found, Scout, Survey, TargetSurvey, unmet};
-use super::reporter::{Close, Implied, Reporter, RunEnd, Tell};
+use super::reporter::{Close, Implied, Reporter, Tell};
 use super::scheduler::{Ended, Interrupt, Scheduler};
 use super::source::Source;
 use super::worker::seconds;
@@ -38,7 +38,7 @@ pub async fn run(
     source: Arc<dyn Source>,
     core: ReporterCore,
     mut interrupts: Interrupts,
-) -> Option<RunEnd> {
+) -> Option<Finished> {
     let clock = Clock::start();
     let reporter = Reporter::new(core, clock).start();
     let tell = |kind| reporter.do_send(Tell { device: None, at: clock.wall(clock.now()), kind });

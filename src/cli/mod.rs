@@ -6,6 +6,7 @@ mod diagnose;
 pub mod image;
 pub mod list;
 mod logging;
+mod output;
 pub mod report;
 pub mod run;
 pub mod schema;

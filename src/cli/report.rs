@@ -3,7 +3,6 @@
 use std::io::Write;
 use std::path::PathBuf;
 
-use super::diagnose::say;
 use crate::cause::Cause;
 use crate::exit::Exit;
 use crate::report::{self, Destination, OutputPaths, SummaryStyle};
@@ -53,13 +52,9 @@ fn try_run(args: &ReportArgs, out: &mut dyn Write, err: &mut dyn Write) -> Resul
     let paths = OutputPaths { json, junit, html, ..OutputPaths::default() };
     let outputs = report::prepare_outputs(&paths)?;
     let troubles = outputs.write_reports(&report, out);
-<<<<<<< HEAD
     for trouble in &troubles {
         say(err, trouble);
     }
-=======
-    troubles.iter().for_each(|trouble| say(err, trouble));
->>>>>>> report
     if !wants_files {
         let style = SummaryStyle { colours: console::colors_enabled_stderr() };
         // A terminal that is gone does not change the outcome.
