@@ -1,4 +1,5 @@
 //! Serial links over pseudo-terminals, which are as real as a port gets without hardware.
+#![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
 #![cfg(target_os = "linux")]
 
 use std::fs::File;

@@ -1,4 +1,5 @@
 //! Several devices over one UDP socket, on the loopback interface.
+#![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
 
 use std::net::SocketAddr;
 use std::sync::Arc;

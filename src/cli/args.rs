@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use super::{Exit, image, list, report, run};
+use super::{Exit, run, check, list, image, report, schema};
 
 /// Updates the firmware of many devices at once over SMP, and proves that it booted.
 #[derive(Debug, Parser)]
@@ -21,21 +21,27 @@ pub struct Cli {
 pub enum Command {
     /// Match devices, flash them concurrently, report.
     Run(run::RunArgs),
+    /// Check a plan and its images; touch no device.
+    Check(check::CheckArgs),
     /// List every device in reach, and which target of a plan each one matches.
     List(list::ListArgs),
     /// Show image files and check them.
     Image(image::ImageArgs),
     /// Rebuild reports from event logs or reports.
     Report(report::ReportArgs),
+    /// Print a JSON Schema: of plans, reports or events.
+    Schema(schema::SchemaArgs),
 }
 
 impl Command {
     fn execute(&self, out: &mut dyn Write, err: &mut dyn Write) -> Exit {
         match self {
             Self::Run(args) => run::run(args, out, err),
+            Self::Check(args) => check::run(args, out, err),
             Self::List(args) => list::run(args, out, err),
             Self::Image(args) => image::run(args, out, err),
             Self::Report(args) => report::run(args, out, err),
+            Self::Schema(args) => schema::run(args, out, err),
         }
     }
 }

@@ -7,6 +7,8 @@ use crate::cause::Cause;
 use crate::exit::Exit;
 use crate::report::{self, Destination, OutputPaths, SummaryStyle};
 
+use super::diagnose::say;
+
 /// Rebuilds reports from event logs and JSON reports, and merges several.
 ///
 /// Prints the summary on standard error where no other output is asked for. The exit code is that of the run: where
@@ -30,24 +32,29 @@ pub struct ReportArgs {
 }
 
 /// Runs the command.
-pub fn run(args: ReportArgs, out: &mut dyn Write, err: &mut dyn Write) -> Exit {
+pub fn run(args: &ReportArgs, out: &mut dyn Write, err: &mut dyn Write) -> Exit {
     match try_run(args, out, err) {
         Ok(exit) => exit,
         Err(cause) => {
-            tell(&cause, err);
+            say(err, &cause);
             Exit::of_cause(&cause)
         }
     }
 }
 
-fn try_run(args: ReportArgs, out: &mut dyn Write, err: &mut dyn Write) -> Result<Exit, Cause> {
+fn try_run(args: &ReportArgs, out: &mut dyn Write, err: &mut dyn Write) -> Result<Exit, Cause> {
     let ReportArgs { inputs, json, junit, html } = args;
+    let (json, junit, html) = (json.clone(), junit.clone(), html.clone());
     let wants_files = json.is_some() || junit.is_some() || html.is_some();
     let reports = inputs.iter().map(|path| report::read_report(path)).collect::<Result<Vec<_>, _>>()?;
     let Some(report) = report::merge(reports) else { return Ok(Exit::Usage) };
-    let outputs = report::prepare_outputs(&OutputPaths { json, junit, html, ..OutputPaths::default() })?;
+    let (json, junit, html) = (json.clone(), junit.clone(), html.clone());
+    let paths = OutputPaths { json, junit, html, ..OutputPaths::default() };
+    let outputs = report::prepare_outputs(&paths)?;
     let troubles = outputs.write_reports(&report, out);
-    troubles.iter().for_each(|trouble| tell(trouble, err));
+    for trouble in &troubles {
+        say(err, trouble);
+    }
     if !wants_files {
         let style = SummaryStyle { colours: console::colors_enabled_stderr() };
         // A terminal that is gone does not change the outcome.
@@ -55,8 +62,4 @@ fn try_run(args: ReportArgs, out: &mut dyn Write, err: &mut dyn Write) -> Result
     }
     let trouble = if troubles.is_empty() { report::Outcome::Passed } else { report::Outcome::Station };
     Ok(Exit::from(report.run.outcome.worst(trouble)))
-}
-
-fn tell(cause: &Cause, err: &mut dyn Write) {
-    let _ = writeln!(err, "error: {cause}\n  help: {}", cause.help);
 }

@@ -126,7 +126,7 @@ mod tests {
     #[test]
     fn an_error_says_where() {
         for (source, at) in
-            [("2fe3:(0004", Some(5..6)), ("a)(b", Some(1..2)), ("[z-a]", Some(1..4)), ("*", Some(0..1))]
+            [("2fe3:(0004", Some(5..6)), ("a)(b", Some(1..2)), ("[z-a]", Some(1..4)), ("*", Some(0..0))]
         {
             assert_eq!(compile(source).unwrap_err().at, at, "{source}");
         }

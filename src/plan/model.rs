@@ -347,6 +347,11 @@ pub struct Policy {
     pub stop_after: Option<StopAfter>,
 }
 
+impl Policy {
+    /// What `{name}` in an argument of [`Policy::recover`] can stand for.
+    pub const RECOVER_PLACEHOLDERS: [&str; 4] = ["address", "target", "serial_number", "hub_path"];
+}
+
 impl Default for Policy {
     fn default() -> Self {
         Self {

@@ -4,6 +4,7 @@
 //! A reading that gives `None` has reported a problem, so callers go on with a default and never report again.
 
 use std::cell::Cell;
+use std::ops::Range;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -257,6 +258,12 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Reports something that the plan format has and this version of flashfleet does not do.
+    pub(super) fn not_supported(&self, at: &Range<usize>, what: &str, instead: &str) {
+        let message = format!("{what} is not yet supported by flashfleet {}", env!("CARGO_PKG_VERSION"));
+        self.problems.add("plan.not_supported", at, message, instead);
+    }
+
     /// The entries of a map, with unknown and missing keys reported.
     pub(super) fn fields<'n>(&'n self, node: &'n Node, table: &'static Table) -> Option<Fields<'n>> {
         let names = || table.keys.iter().map(|key| key.name);
@@ -297,6 +304,12 @@ impl<'n> Fields<'n> {
         self.key(name)?;
         let Value::Mapping(entries) = &self.node.value else { return None };
         entries.iter().find(|(key, _)| key.name == name).map(|(_, value)| value.as_ref())
+    }
+
+    /// Where a key is written; the whole map where it is not given.
+    pub(super) fn key_at(&self, name: &str) -> Range<usize> {
+        let Value::Mapping(entries) = &self.node.value else { return self.node.at.clone() };
+        entries.iter().find(|(key, _)| key.name == name).map_or(&self.node.at, |(key, _)| &key.at).clone()
     }
 
     /// The value and the kind that it must have.

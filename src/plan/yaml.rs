@@ -101,6 +101,41 @@ impl Scalar {
     }
 }
 
+/// Where the bytes `within` a scalar's text were written, and the whole scalar where that cannot be told.
+pub(super) fn place_within(source: &str, node: &Node, within: &Range<usize>) -> Range<usize> {
+    let written = source.get(node.at.clone()).unwrap_or_default();
+    let Value::Scalar(scalar) = &node.value else { return node.at.clone() };
+    let (double, single) = (written.starts_with('"'), written.starts_with('\''));
+    // The bytes of `written` at which each byte of the text begins, in order.
+    let mut starts = Vec::with_capacity(scalar.text.len() + 1);
+    let mut rest = written.char_indices().skip(usize::from(!scalar.plain)).peekable();
+    while let Some((at, c)) = rest.next() {
+        if !scalar.plain && ((double && c == '"') || (single && c == '\'' && rest.peek().is_none())) {
+            starts.push(at);
+            break;
+        }
+        starts.extend((0..c.len_utf8()).map(|byte| at + byte));
+        let escape = match c {
+            '\\' if double => rest.next(),
+            '\'' if single => rest.next(),
+            _ => continue,
+        };
+        // Of the escapes only those of one character for one character are followed.
+        if !matches!(escape, Some((_, '\\' | '"' | '/' | '\'' | 't' | ' '))) {
+            return node.at.clone();
+        }
+    }
+    if starts.len() == scalar.text.len() {
+        starts.push(written.len());
+    }
+    match (starts.get(within.start), starts.get(within.end)) {
+        (Some(start), Some(end)) if starts.len() == scalar.text.len() + 1 => {
+            node.at.start + start..node.at.start + end
+        }
+        _ => node.at.clone(),
+    }
+}
+
 /// Why a text is no tree.
 #[derive(Debug)]
 pub(super) struct YamlError {
@@ -126,7 +161,10 @@ pub(super) fn parse(text: &str) -> Result<Option<Rc<Node>>, YamlError> {
             let start = offsets.byte(*error.marker());
             syntax_error(start..offsets.next(start), error.info())
         })?;
-        let at = offsets.range(span);
+        let mut at = offsets.range(span);
+        if let Event::Scalar(_, ScalarStyle::SingleQuoted | ScalarStyle::DoubleQuoted, ..) = &event {
+            at.end = end_of_quoted(text, at.start);
+        }
         if matches!(event, Event::DocumentStart(_)) {
             documents += 1;
             if documents > 1 {
@@ -138,9 +176,24 @@ pub(super) fn parse(text: &str) -> Result<Option<Rc<Node>>, YamlError> {
                 ));
             }
         }
-        builder.event(event, at)?;
+        builder.event(event, at, text)?;
     }
     Ok(builder.root)
+}
+
+/// The parser's span of a quoted scalar goes on over a comment that follows.
+fn end_of_quoted(text: &str, start: usize) -> usize {
+    let mut bytes = text.bytes().enumerate().skip(start);
+    let quote = bytes.next().map(|(_, byte)| byte);
+    while let Some((at, byte)) = bytes.next() {
+        let doubled = || text.as_bytes().get(at + 1) == Some(&byte);
+        if (byte == b'\\' && quote == Some(b'"')) || (byte == b'\'' && quote == Some(b'\'') && doubled()) {
+            bytes.next();
+        } else if Some(byte) == quote {
+            return at + 1;
+        }
+    }
+    text.len()
 }
 
 fn syntax_error(at: Range<usize>, info: &str) -> YamlError {
@@ -161,6 +214,8 @@ fn syntax_error(at: Range<usize>, info: &str) -> YamlError {
 /// A collection that is not complete yet.
 struct Open {
     at: Range<usize>,
+    /// Where its last entry so far ends.
+    end: usize,
     anchor: usize,
     size: usize,
     depth: usize,
@@ -180,7 +235,7 @@ struct Builder {
 }
 
 impl Builder {
-    fn event(&mut self, event: Event<'_>, at: Range<usize>) -> Result<(), YamlError> {
+    fn event(&mut self, event: Event<'_>, at: Range<usize>, source: &str) -> Result<(), YamlError> {
         match event {
             Event::Scalar(_, _, _, Some(_))
             | Event::SequenceStart(_, Some(_))
@@ -199,7 +254,7 @@ impl Builder {
                 let items = Items::Mapping { entries: Vec::new(), names: BTreeMap::new(), key: None };
                 self.open(at, anchor, items)
             }
-            Event::SequenceEnd | Event::MappingEnd => self.close(at),
+            Event::SequenceEnd | Event::MappingEnd => self.close(at, source),
             Event::Alias(anchor) => match self.anchors.get(&anchor) {
                 Some(node) => {
                     let node = Rc::clone(node);
@@ -232,17 +287,21 @@ impl Builder {
         if self.stack.len() >= MAX_DEPTH {
             return Err(too_deep(at));
         }
-        self.stack.push(Open { at, anchor, size: 1, depth: 1, items });
+        let end = at.end;
+        self.stack.push(Open { at, end, anchor, size: 1, depth: 1, items });
         Ok(())
     }
 
-    fn close(&mut self, end: Range<usize>) -> Result<(), YamlError> {
+    /// `end` is where the collection is closed: the bracket, or somewhere after a block.
+    fn close(&mut self, end: Range<usize>, source: &str) -> Result<(), YamlError> {
         let Some(open) = self.stack.pop() else { return Ok(()) };
         let value = match open.items {
             Items::Sequence(items) => Value::Sequence(items),
             Items::Mapping { entries, .. } => Value::Mapping(entries),
         };
-        let at = open.at.start..end.end.max(open.at.end);
+        let flow_end = source.get(end.start..).is_some_and(|rest| rest.starts_with([']', '}']));
+        let end = if flow_end { end.start + 1 } else { open.end };
+        let at = open.at.start..end;
         self.add(Node { at, value, size: open.size, depth: open.depth }, open.anchor)
     }
 
@@ -262,6 +321,7 @@ impl Builder {
             self.root = Some(node);
             return Ok(());
         };
+        open.end = at.end;
         open.size = open.size.saturating_add(node.size);
         open.depth = open.depth.max(node.depth + 1);
         if open.size > MAX_NODES {
@@ -370,7 +430,7 @@ mod tests {
 
     #[test]
     fn every_node_knows_its_bytes() {
-        let text = "# ä comment\r\nwörd: 'it''s' # end\nlist: [a, {b: \"c\"} ]\nblock: |\n  two\n  lines\n";
+        let text = "# ä comment\r\nwörd: 'it''s' # end\nlist: [a, {b: \"c\"} ] # end\nblock: |\n  two\n  lines\n";
         let root = tree(text);
         let slice = |node: &Node| &text[node.at.clone()];
         assert_eq!(slice(entry(&root, "wörd")), "'it''s'");
@@ -378,6 +438,24 @@ mod tests {
         assert_eq!(slice(entry(&root, "block")), "two\n  lines");
         let Value::Sequence(items) = &entry(&root, "list").value else { panic!() };
         assert_eq!(slice(&items[1]), "{b: \"c\"}");
+    }
+
+    #[test]
+    fn a_place_within_a_scalar_is_found_again() {
+        for (text, value, want) in [
+            ("a: x(y", "(y", "(y"),
+            ("a: 'x''(y'", "(y", "(y"),
+            ("a: \"x\\\\.(y\"", "(y", "(y"),
+            ("a: \"ä(y\" # c", "(y", "(y"),
+            ("a: \"x\\u0041(y\"", "(y", "\"x\\u0041(y\""),
+            ("a: x\n  (y", "(y", "x\n  (y"),
+        ] {
+            let root = tree(text);
+            let node = entry(&root, "a");
+            let Value::Scalar(scalar) = &node.value else { panic!() };
+            let start = scalar.text.find(value).unwrap();
+            assert_eq!(&text[place_within(text, node, &(start..start + value.len()))], want, "{text}");
+        }
     }
 
     #[test]

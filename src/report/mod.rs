@@ -34,5 +34,5 @@ pub use model::{
 pub use normalise::MAX_TEXT;
 pub use outputs::{Destination, Format, OutputPaths, Outputs, prepare_outputs, write_atomically};
 pub use read::{read_report, read_report_from};
-pub use reporter::ReporterCore;
+pub use reporter::{Finished, ReporterCore};
 pub use summary::{SummaryStyle, summary};

@@ -8,7 +8,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::aggregate::Aggregate;
 use super::display::Display;
-use super::event::{DeviceId, Event, EventKind};
+use super::event::{DeviceId, Event, EventKind, Outcome};
 use super::log::LogWriter;
 use super::model::Report;
 use super::outputs::Outputs;
@@ -31,6 +31,24 @@ pub struct ReporterCore {
     thinning: Thinning,
     /// The first trouble of the journal and of its copy.
     troubles: Vec<Cause>,
+}
+
+/// What a run comes to, and what could not be written of it.
+#[derive(Debug)]
+pub struct Finished {
+    /// The report, as it was written.
+    pub report: Report,
+    /// Logs and reports that could not be written. Each was shown.
+    pub troubles: Vec<Cause>,
+}
+
+impl Finished {
+    /// The run's outcome, raised to station trouble where something could not be written.
+    #[must_use]
+    pub fn outcome(&self) -> Outcome {
+        let trouble = if self.troubles.is_empty() { Outcome::Passed } else { Outcome::Station };
+        self.report.run.outcome.worst(trouble)
+    }
 }
 
 impl ReporterCore {
@@ -103,17 +121,14 @@ impl ReporterCore {
     }
 
     /// Makes the report, writes it wherever it was asked for, shows the summary. Without a `run_finished` before it the
-    /// run is `cut_short`.
-    ///
-    /// # Errors
-    /// The first trouble with a log or a report, besides the report itself: what could be written is written, every
-    /// trouble was shown. The run's exit code is then that of station trouble, where the outcome is not worse.
-    pub fn finish(&mut self) -> (Report, Result<(), Cause>) {
+    /// run is `cut_short`. What cannot be written does not keep the rest from being written.
+    #[must_use]
+    pub fn finish(mut self) -> Finished {
         let report = self.aggregate.report();
-        let mut troubles = std::mem::take(&mut self.troubles);
+        let mut troubles = self.troubles;
         troubles.extend(self.outputs.write_reports(&report, &mut io::stdout()));
         self.display.finish(&report, &self.outputs, &troubles);
-        (report, troubles.into_iter().next().map_or(Ok(()), Err))
+        Finished { report, troubles }
     }
 }
 

@@ -3,9 +3,9 @@
 //!
 //! A repeat is the same message with the same sequence number. So a late answer to the first sending still counts, and
 //! the answer to the repeat that then comes as well is dropped. A number whose request may still be answered is not
-//! given to another request for [`ExchangeConfig::linger`] after its last sending; if all 256 are in that state, the
-//! next request waits for one. A copy that a network makes of an answer that came is confused with nothing unless it
-//! comes later than the 255 requests after it: numbers are used in turn.
+//! given to another request for [`ExchangeConfig::linger`] after its last sending. One whose request was answered is
+//! not given for 127 further requests or a second, since networks double messages. If all 256 are in one of those states,
+//! the next request waits for one.
 //!
 //! Keep one exchange for one device, also over reconnects: it knows which answers can still arrive.
 
@@ -15,6 +15,11 @@ use std::time::Duration;
 use super::message::Repeat;
 use super::{Answer, Header, Op, RawRequest, RequestId, Time};
 use crate::cause::{Cause, Class};
+
+/// How long a network may keep a copy of an answer that came.
+const COPY_LIFETIME: Duration = Duration::from_secs(1);
+/// So many requests later a copy is not waited for: half of all numbers.
+const COPY_REQUESTS: u64 = 128;
 
 /// How an exchange treats sequence numbers.
 #[derive(Debug, Clone, Copy)]
@@ -150,12 +155,14 @@ impl Flight {
     }
 }
 
-/// A request that is over, but may still be answered.
+/// A request that is over, but to which an answer may still come.
 #[derive(Debug)]
 struct Retired {
     sequence: u8,
     request: RequestId,
     until: Time,
+    /// The request that may have the number whatever the time, counted from the first.
+    until_request: Option<u64>,
 }
 
 /// The requests of one client to one device.
@@ -164,6 +171,8 @@ pub struct Exchange {
     config: ExchangeConfig,
     next_ticket: u64,
     next_sequence: u8,
+    /// Requests sent, repeats not counted.
+    requests: u64,
     /// In the order of submission.
     flights: Vec<Flight>,
     retired: Vec<Retired>,
@@ -179,6 +188,7 @@ impl Exchange {
             config,
             next_ticket: 0,
             next_sequence: config.first_sequence,
+            requests: 0,
             flights: Vec::new(),
             retired: Vec::new(),
             outcomes: VecDeque::new(),
@@ -217,6 +227,7 @@ impl Exchange {
         if flight.sends == 0 {
             flight.first_sent = now;
             self.next_sequence = sequence.wrapping_add(1);
+            self.requests += 1;
         } else {
             self.stats.repeated += 1;
         }
@@ -347,17 +358,20 @@ impl Exchange {
 
     /// Keeps the number of a request that is over for as long as another answer to it may come.
     fn retire(&mut self, now: Time, flight: &Flight, answers: u32) {
-        let until = flight.last_sent.saturating_add(self.config.linger.max(flight.policy.timeout));
-        if let Some(sequence) = flight.sequence
-            && flight.sends > answers
-            && until > now
-        {
-            self.retired.push(Retired { sequence, request: flight.request.id(), until });
-        }
+        let Some(sequence) = flight.sequence else { return };
+        let (until, until_request) = if flight.sends > answers {
+            (flight.last_sent.saturating_add(self.config.linger.max(flight.policy.timeout)), None)
+        } else {
+            (now.saturating_add(COPY_LIFETIME), Some(self.requests.saturating_add(COPY_REQUESTS)))
+        };
+        self.retired.push(Retired { sequence, request: flight.request.id(), until, until_request });
     }
 
     fn forget_retired(&mut self, now: Time) {
-        self.retired.retain(|retired| retired.until > now);
+        let next = self.requests.saturating_add(1);
+        self.retired.retain(|retired| {
+            retired.until > now && retired.until_request.is_none_or(|request| request > next)
+        });
     }
 
     /// The next number in turn that no answer can be confused over.

@@ -6,6 +6,7 @@ mod discover;
 mod link;
 mod matching;
 mod memory;
+mod open_error;
 mod ports;
 mod resolve;
 mod serial;

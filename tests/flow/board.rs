@@ -49,8 +49,8 @@ pub struct Board {
     pub break_read: Option<usize>,
     pub resets: u32,
     pub actions: Vec<Action>,
-    late: Option<u32>,
-    image: Arc<Image>,
+    pub late: Option<u32>,
+    pub image: Arc<Image>,
 }
 
 /// The image that tests upload.

@@ -15,7 +15,7 @@ fn args(inputs: &[PathBuf]) -> ReportArgs {
 /// Exit code, standard output, standard error.
 fn call(args: ReportArgs) -> (u8, String, String) {
     let (mut out, mut err) = (Vec::new(), Vec::new());
-    let exit = run(args, &mut out, &mut err);
+    let exit = run(&args, &mut out, &mut err);
     (exit.code(), String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
 }
 
@@ -129,8 +129,8 @@ fn input_that_cannot_be_read_is_told_with_its_line() {
     for (path, told, code) in cases {
         let (exit, out, err) = call(args(&[path]));
         assert_eq!((exit, out.as_str()), (2, ""), "{err}");
-        assert!(err.starts_with("error: ") && err.contains("\n  help: "), "{err}");
-        assert!(err.contains(told) && err.contains(code), "expected {told} [{code}] in:\n{err}");
+        assert!(err.starts_with(&format!("error[{code}]: ")) && err.contains("\n  help: "), "{err}");
+        assert!(err.contains(told), "expected {told} in:\n{err}");
     }
 }
 

@@ -9,7 +9,7 @@ use flashfleet::exit::Exit;
 use flashfleet::identity::Identity;
 use flashfleet::report::log::{LogLine, LogReader, LogWriter, MAX_LINE};
 use flashfleet::report::{
-    Destination, DeviceId, Display, Event, EventKind, OutputPaths, Outputs, ProgressMode, Report,
+    Destination, DeviceId, Display, Event, EventKind, Finished, OutputPaths, Outcome, Outputs, ProgressMode, Report,
     ReporterCore, Verdict, prepare_outputs, read_report, write_atomically,
 };
 use rstest::rstest;
@@ -66,8 +66,8 @@ fn a_run_leaves_everything_that_was_asked_for() {
     let display = Display::to_writer(ProgressMode::None, false, Box::new(screen.clone()));
     let mut core = ReporterCore::new(outputs, display);
     tell(&mut core, &sample().events);
-    let (report, result) = core.finish();
-    result.unwrap();
+    let Finished { report, troubles } = core.finish();
+    assert_eq!(troubles, []);
     assert_eq!(report, sample().report());
 
     let json: Report = serde_json::from_str(&fs::read_to_string(path("report.json")).unwrap()).unwrap();
@@ -182,8 +182,10 @@ fn a_full_disk_is_told_once_and_every_device_is_still_reported() {
         .collect();
     assert_eq!(told.len(), 1);
     assert_eq!((told[0].class, told[0].code.as_ref()), (Class::Station, "station.disk_full"));
-    let (report, result) = core.finish();
-    assert_eq!(result.unwrap_err().code, "station.disk_full");
+    let finished = core.finish();
+    assert_eq!(finished.outcome(), Outcome::Interrupted, "130 comes before 102");
+    let Finished { report, troubles } = finished;
+    assert_eq!(troubles, told);
     assert_eq!(report, script.report());
     assert!(folder.path().join("report.json").exists());
 }
@@ -197,9 +199,12 @@ fn a_report_that_cannot_be_written_does_not_keep_the_others_back() {
     fs::remove_dir(folder.path().join("sub")).unwrap();
     fs::write(folder.path().join("sub"), "in the way").unwrap();
     let mut core = ReporterCore::new(outputs, Display::hidden());
-    tell(&mut core, &sample().events);
-    let (_, result) = core.finish();
-    assert_eq!(result.unwrap_err().code, "station.output_unwritable");
+    let mut script = Script::started();
+    script.run_finished(Outcome::Passed, 0);
+    tell(&mut core, &script.events);
+    let finished = core.finish();
+    assert_eq!(finished.troubles[0].code, "station.output_unwritable");
+    assert_eq!((finished.report.run.outcome, finished.outcome()), (Outcome::Passed, Outcome::Station));
     assert!(junit.exists());
 }
 

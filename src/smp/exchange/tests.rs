@@ -233,6 +233,35 @@ fn request_waits_for_a_number_when_all_are_taken() {
 }
 
 #[test]
+fn number_of_an_answered_request_is_not_used_again_at_once() {
+    let mut exchange = exchange();
+    let policy = Policy { timeout: SECOND, retries: 0 };
+    for _ in 0..255 {
+        exchange.submit(at(0), echo("lost"), policy);
+        assert!(exchange.poll_transmit(at(0)).is_some());
+    }
+    exchange.submit(at(0), echo("x"), policy);
+    let message = exchange.poll_transmit(at(0)).expect("a message");
+    exchange.handle_timeout(at(1));
+    exchange.submit(at(1), echo("y"), policy);
+    assert_eq!(exchange.poll_transmit(at(1)), None, "all numbers are in flight or may still be answered");
+
+    // Its own request was answered: a copy of that answer must not answer the next one.
+    let mut exchange = self::exchange();
+    for _ in 0..255 {
+        exchange.submit(at(0), echo("slow"), Policy { timeout: at(60), retries: 0 });
+        assert!(exchange.poll_transmit(at(0)).is_some());
+    }
+    exchange.submit(at(0), echo("x"), policy);
+    let answer = answer_to(&exchange.poll_transmit(at(0)).expect("a message"), &echoed("x"));
+    assert_eq!(exchange.handle_message(at(0), &answer), Received::Answer);
+    exchange.submit(at(0), echo("y"), policy);
+    assert_eq!((exchange.poll_transmit(at(0)), exchange.next_timeout()), (None, Some(at(1))));
+    assert_eq!(exchange.handle_message(at(0), &answer), Received::Late);
+    assert_eq!(exchange.poll_transmit(at(1)).map(|next| sequence(&next)), Some(sequence(&message)));
+}
+
+#[test]
 fn request_that_waits_for_a_number_does_not_hold_up_repeats() {
     let mut exchange = exchange();
     for _ in 0..256 {
