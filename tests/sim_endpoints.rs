@@ -113,12 +113,16 @@ async fn a_terminal_goes_with_its_device_and_comes_back_under_the_same_link() {
     let through_link = connector(&format!("serial:{}", link.display()));
     let mut client = Client::open(&*through_link).await;
     client.get(&echo("before")).await;
-    fleet.device(0).unplug(Some(Duration::from_millis(300)));
+    fleet.device(0).unplug(None);
     assert_eq!(client.recv().await.unwrap().unwrap_err().kind, LinkErrorKind::Disconnected);
     close(client).await;
     assert_eq!(endpoint.address(), "");
     assert!(!link.is_symlink());
-    sleep(Duration::from_millis(600)).await;
+    fleet.device(0).plug();
+    while !link.is_symlink() {
+        sleep(Duration::from_millis(5)).await;
+    }
+    sleep(Duration::from_millis(100)).await;
     let mut client = Client::open(&*through_link).await;
     client.get(&echo("after")).await;
     assert_eq!(fleet.device(0).boots(), 1);
