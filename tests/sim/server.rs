@@ -1,17 +1,13 @@
 //! The simulated server and bootloader beyond what the transcripts hold: an update from end to end, and what depends on
 //! how a device is built. Links in memory, in virtual time.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-mod sim_support;
-
+use crate::support::{Client, chunk, hash_of, image, reset, upload};
 use flashfleet::sim::{BootMode, Fleet, ImageHash, Power, SimSpec};
 use flashfleet::smp::Version;
 use flashfleet::smp::message::image::{Erase, ListImages, SetState, SlotInfo, UploadChunk};
 use flashfleet::smp::message::os::{BootloaderInfo, Echo, Params, Reset};
 use rstest::rstest;
 use sha2::{Digest, Sha256};
-use sim_support::{Client, chunk, hash_of, image, reset, upload};
 
 const NO_FREE_SLOT: i64 = 9;
 
