@@ -1,7 +1,7 @@
 //! MCUboot: what it does with the slots at a boot, and the marks that the application leaves for it. Behaviour after
 //! `boot/bootutil/src/bootutil_public.c` and `loader.c`.
 
-use super::firmware::validates;
+use super::firmware::Behaviour;
 use super::flash::{Flag, Flash, Magic, Trailer};
 use super::spec::BootMode;
 
@@ -21,8 +21,8 @@ pub(super) enum SwapType {
 /// What a boot came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Boot {
-    /// Whether an image was started; otherwise MCUboot stays put for ever.
-    pub(super) started: bool,
+    /// How the image that was started behaves; without one MCUboot stays put for ever.
+    pub(super) started: Option<Behaviour>,
     /// Whether slots were swapped or copied.
     pub(super) swapped: bool,
 }
@@ -95,8 +95,9 @@ impl Flash {
     }
 
     /// One boot of a bootloader that leaves a pending image pending.
-    pub(super) fn boot_without_update(&self) -> Boot {
-        Boot { started: validates(self.slots[0].data(), self.hash), swapped: false }
+    pub(super) fn boot_without_update(&mut self) -> Boot {
+        let checked = self.slots[0].check(self.hash);
+        Boot { started: checked.valid.then_some(checked.behaviour), swapped: false }
     }
 
     /// Does what the trailers ask for, where the image in the secondary slot is fit for it.
@@ -135,12 +136,11 @@ impl Flash {
         true
     }
 
-    fn is_acceptable(&self, asked: SwapType, no_downgrade: bool) -> bool {
-        let (Ok(old), Ok(new)) = (self.info(0), self.info(1)) else {
-            return validates(self.slots[1].data(), self.hash);
-        };
+    fn is_acceptable(&mut self, asked: SwapType, no_downgrade: bool) -> bool {
+        let valid = self.slots[1].check(self.hash).valid;
+        let (Ok(old), Ok(new)) = (self.info(0), self.info(1)) else { return valid };
         let downgrade = asked != SwapType::Revert && old.version.is_newer_than(new.version);
-        validates(self.slots[1].data(), self.hash) && !(no_downgrade && downgrade)
+        valid && !(no_downgrade && downgrade)
     }
 }
 
@@ -236,7 +236,7 @@ mod tests {
         assert!(flash.info(1).is_ok(), "Zephyr lists it");
         flash.mark(1, false).unwrap();
         let boot = flash.boot(false);
-        assert_eq!(boot, Boot { started: true, swapped: false });
+        assert_eq!(boot, Boot { started: Some(Behaviour::Normal), swapped: false });
         assert_eq!(listed(&flash), versions("1.0.0", ""));
         assert_eq!(flash.swap_type(), SwapType::None);
     }
@@ -245,7 +245,8 @@ mod tests {
     fn a_bad_image_in_the_primary_slot_does_not_boot() {
         let mut bad = image("1.0.0");
         bad[33] ^= 1;
-        assert!(!Flash::new(BootMode::SwapMove, SIZE, ImageHash::Sha256, bad).boot(false).started);
+        let mut flash = Flash::new(BootMode::SwapMove, SIZE, ImageHash::Sha256, bad);
+        assert_eq!(flash.boot(false).started, None);
     }
 
     #[test]
@@ -275,6 +276,6 @@ mod tests {
     fn a_single_slot_never_swaps() {
         let mut flash = flash(BootMode::Single);
         flash.mark(1, true).unwrap();
-        assert_eq!(flash.boot(false), Boot { started: true, swapped: false });
+        assert_eq!(flash.boot(false), Boot { started: Some(Behaviour::Normal), swapped: false });
     }
 }

@@ -229,6 +229,20 @@ async fn firmware_that_resets_goes_back_by_itself() {
     assert_eq!(client.get(&Echo { d: "back".to_owned() }).await.r, "back");
 }
 
+/// A confirmed image that resets at once does so for ever; an hour of it takes no time here.
+#[tokio::test(start_paused = true)]
+async fn a_boot_loop_goes_on() {
+    let (fleet, _client) = device(SimSpec { boot_ms: 400, ..SimSpec::default() }).await;
+    let mut payload = flashfleet::sim::Behaviour::Resets.marker();
+    payload.resize(400_000, 0);
+    let device = fleet.device(0);
+    device.program(0, &image((2, 0, 0), &payload));
+    device.reset_line();
+    tokio::time::sleep(std::time::Duration::from_secs(3600)).await;
+    assert_eq!(device.boots(), 1 + 3600 * 1000 / 400);
+    assert_eq!(device.power(), Power::Booting);
+}
+
 #[tokio::test(start_paused = true)]
 async fn firmware_that_hangs_needs_its_reset_line() {
     let mut payload = flashfleet::sim::Behaviour::Hangs.marker();
