@@ -9,8 +9,8 @@ use flashfleet::exit::Exit;
 use flashfleet::identity::Identity;
 use flashfleet::report::log::{LogLine, LogReader, LogWriter, MAX_LINE};
 use flashfleet::report::{
-    Destination, DeviceId, Display, Event, EventKind, Finished, OutputPaths, Outcome, Outputs, ProgressMode, Report,
-    ReporterCore, Verdict, prepare_outputs, read_report, write_atomically,
+    Destination, DeviceId, Display, Event, EventKind, Finished, Outcome, OutputPaths, Outputs, ProgressMode,
+    Report, ReporterCore, Verdict, prepare_outputs, read_report, write_atomically,
 };
 use rstest::rstest;
 
