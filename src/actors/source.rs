@@ -5,10 +5,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 
-use crate::cause::Cause;
+use crate::cause::{Cause, Class};
 use crate::identity::Identity;
 use crate::plan::{MatchKind, Target};
-use crate::sim::Fleet;
+use crate::sim::{Fleet, SimSpec};
 use crate::transport::{Candidate, Discovery};
 
 /// Finds the devices of a target.
@@ -36,9 +36,21 @@ impl RealSource {
     }
 
     /// The simulated devices of a target, made at the first call: their state lasts as long as this source.
-    fn fleet(&self, target: &str, spec: &crate::sim::SimSpec) -> Arc<Fleet> {
+    fn fleet(&self, target: &str, spec: &SimSpec) -> Result<Arc<Fleet>, Cause> {
         let mut fleets = self.fleets.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(fleets.entry(target.to_owned()).or_insert_with(|| Arc::new(Fleet::new(spec))))
+        if let Some(fleet) = fleets.get(target) {
+            return Ok(Arc::clone(fleet));
+        }
+        let fleet = Arc::new(Fleet::new(spec).map_err(|error| {
+            Cause::new(
+                Class::Plan,
+                "plan.bad_simulation",
+                format!("expected a simulated device that can exist: {error}"),
+                "correct the target's match: { sim: … }",
+            )
+        })?);
+        fleets.insert(target.to_owned(), Arc::clone(&fleet));
+        Ok(fleet)
     }
 }
 
@@ -46,7 +58,7 @@ impl RealSource {
 impl Source for RealSource {
     async fn candidates(&self, target: &Target) -> Result<Vec<Candidate>, Cause> {
         if let MatchKind::Sim(spec) = &target.matcher.kind {
-            let fleet = self.fleet(&target.name, spec);
+            let fleet = self.fleet(&target.name, spec)?;
             return Ok((0..fleet.len())
                 .map(|index| {
                     let connector = fleet.connector(index);

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use super::{Exit, check, run, schema};
+use super::{Exit, run, check, list, image, report, schema};
 
 /// Updates the firmware of many devices at once over SMP, and proves that it booted.
 #[derive(Debug, Parser)]
@@ -21,9 +21,15 @@ pub struct Cli {
 pub enum Command {
     /// Match devices, flash them concurrently, report.
     Run(run::RunArgs),
-    /// Parse and validate a plan, open and check its images; touch no device.
+    /// Check a plan and its images; touch no device.
     Check(check::CheckArgs),
-    /// Print the JSON Schema of a format.
+    /// List every device in reach, and which target of a plan each one matches.
+    List(list::ListArgs),
+    /// Show image files and check them.
+    Image(image::ImageArgs),
+    /// Rebuild reports from event logs or reports.
+    Report(report::ReportArgs),
+    /// Print a JSON Schema: of plans, reports or events.
     Schema(schema::SchemaArgs),
 }
 
@@ -32,6 +38,9 @@ impl Command {
         match self {
             Self::Run(args) => run::run(args, out, err),
             Self::Check(args) => check::run(args, out, err),
+            Self::List(args) => list::run(args, out, err),
+            Self::Image(args) => image::run(args, out, err),
+            Self::Report(args) => report::run(args, out, err),
             Self::Schema(args) => schema::run(args, out, err),
         }
     }

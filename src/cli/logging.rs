@@ -15,7 +15,7 @@ use crate::transport::{WIRE_TARGET, WireLog};
 ///
 /// # Errors
 /// `station.cannot_write` for the folder.
-pub fn start(verbose: u8, quiet: bool, trace: Option<&Path>) -> Result<Option<WireLog>, Cause> {
+pub(super) fn start(verbose: u8, quiet: bool, trace: Option<&Path>) -> Result<Option<WireLog>, Cause> {
     let level = match (quiet, verbose) {
         (true, _) => Level::ERROR,
         (false, 0) => Level::WARN,

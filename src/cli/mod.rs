@@ -3,8 +3,11 @@
 mod args;
 pub mod check;
 mod diagnose;
+pub mod image;
+pub mod list;
 mod logging;
 mod output;
+pub mod report;
 pub mod run;
 pub mod schema;
 

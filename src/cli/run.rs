@@ -193,16 +193,28 @@ fn dry_run(plan: &Arc<Plan>, options: RunOptions, out: &mut dyn Write, err: &mut
     let mut exit = Exit::Passed;
     for cause in survey.targets.iter().filter_map(|target| target.unmet.as_ref()) {
         say(err, cause);
-        exit = if cause.class == Class::Station || exit == Exit::Station { Exit::Station } else { Exit::NoMatch };
+        exit = if cause.class == Class::Station || exit == Exit::Station {
+            Exit::Station
+        } else {
+            Exit::NoMatch
+        };
     }
     exit
 }
 
 fn print_survey(plan: &Plan, survey: &Survey, out: &mut dyn Write) -> std::io::Result<()> {
     for surveyed in &survey.targets {
-        let Some(target) = plan.targets.iter().find(|target| target.name == surveyed.target) else { continue };
+        let Some(target) = plan.targets.iter().find(|target| target.name == surveyed.target) else {
+            continue;
+        };
         let steps: Vec<String> = planned_steps(&target.steps).into_iter().map(|step| step.name).collect();
-        writeln!(out, "target {}: {} devices, expected {}", target.name, surveyed.found.len(), target.expect)?;
+        writeln!(
+            out,
+            "target {}: {} devices, expected {}",
+            target.name,
+            surveyed.found.len(),
+            target.expect
+        )?;
         for found in &surveyed.found {
             let slot = found.identity.slot_name().map_or_else(String::new, |slot| format!(" ({slot})"));
             writeln!(out, "  {}{slot}: {}", found.address, steps.join(", "))?;

@@ -38,13 +38,13 @@ pub enum SlotDecision {
 
 /// The running image of an image number.
 #[must_use]
-pub fn active(state: &ImageState, image_number: u32) -> Option<&ImageSlot> {
+pub(super) fn active(state: &ImageState, image_number: u32) -> Option<&ImageSlot> {
     state.images.iter().find(|slot| slot.image == image_number && slot.active)
 }
 
 /// The slot of an image number that is not running; `None` where it is empty or not listed.
 #[must_use]
-pub fn secondary(state: &ImageState, image_number: u32) -> Option<&ImageSlot> {
+pub(super) fn secondary(state: &ImageState, image_number: u32) -> Option<&ImageSlot> {
     state.images.iter().find(|slot| slot.image == image_number && !slot.active)
 }
 

@@ -8,6 +8,7 @@ use super::error::{Fault, ImageError};
 use super::hash::{HashCheck, ImageHash};
 use super::header::Header;
 use super::layout::Layout;
+use super::load::Source;
 use super::version::Version;
 
 /// One MCUboot image whose structure and hash hold.
@@ -48,7 +49,19 @@ impl Image {
     /// Those of [`Layout::parse`] and [`Layout::hash`]; `image.hash_mismatch`; `image.trailing_bytes` where something
     /// follows the image that is no padding.
     pub fn from_bytes(bytes: Vec<u8>) -> Result<Self, ImageError> {
-        let source_sha256 = Sha256::digest(&bytes).into();
+        Self::from_source(Source::binary(bytes))
+    }
+
+    pub(super) fn from_source(source: Source) -> Result<Self, ImageError> {
+        let origin = source.origin;
+        let image = Self::check(source);
+        match origin {
+            Origin::Binary => image,
+            Origin::IntelHex { address, .. } => image.map_err(|error| error.at_address(u64::from(address))),
+        }
+    }
+
+    fn check(Source { bytes, origin, sha256: source_sha256 }: Source) -> Result<Self, ImageError> {
         let layout = Layout::parse(&bytes)?;
         let hash = layout.hash()?;
         let hash_checked = match layout.check_hash(&bytes)? {
@@ -75,16 +88,11 @@ impl Image {
             file_sha256: Sha256::digest(image).into(),
             source_sha256,
             padding: rest.len(),
-            origin: Origin::Binary,
+            origin,
             hash,
             hash_checked,
             layout,
         })
-    }
-
-    /// The same image, taken from a file that is not the image itself.
-    pub(super) fn with_source(self, source_sha256: [u8; 32], origin: Origin) -> Self {
-        Self { source_sha256, origin, ..self }
     }
 
     /// The bytes to upload.

@@ -6,6 +6,7 @@ use super::foreign::Foreign;
 use super::hash::HashKind;
 use super::header::{HEADER_SIZE, MAGIC};
 use super::layout::Area;
+use super::tlv::TlvType;
 use super::version::Version;
 use crate::cause::{Cause, Class};
 
@@ -121,12 +122,12 @@ pub enum Fault {
     #[error("expected the image to end at offset {offset:#x}, got {count} more bytes that are no padding")]
     TrailingBytes { offset: usize, count: usize },
 
-    #[error("expected an image file, got no such file")]
-    FileMissing,
-    #[error("expected to read an image file, but {reason}")]
-    FileUnreadable { reason: String },
-    #[error("expected an image file, got {got}")]
-    NotAFile { got: &'static str },
+    #[error("expected a file with {what}, got no such file")]
+    FileMissing { what: &'static str },
+    #[error("expected to read {what}, but {reason}")]
+    FileUnreadable { what: &'static str, reason: String },
+    #[error("expected a file with {what}, got {got}")]
+    NotAFile { what: &'static str, got: &'static str },
     #[error("expected at most {limit} bytes of {what}, got {got}")]
     TooLarge { what: &'static str, limit: u64, got: u64 },
     #[error("images in a .zip with manifest.json are not yet supported")]
@@ -156,6 +157,29 @@ pub enum Fault {
     HexManyMagics { limit: usize },
     #[error("image at address {address:#010x}: {fault}")]
     InHex { address: u64, fault: Box<Fault> },
+
+    #[error("expected a public key in PEM, but {reason}")]
+    KeyInvalid { reason: String },
+    #[error("expected a public key, got `{label}`")]
+    KeyPrivate { label: String },
+    #[error("expected an ECDSA P-256 or P-384, Ed25519, RSA 2048 or RSA 3072 public key, got {got}")]
+    KeyUnsupported { got: String },
+    #[error("expected a signed image, got one without a signature TLV")]
+    NotSigned,
+    #[error("expected a signature of the {key} key in a {expected} TLV, got {}", join(.got))]
+    SignatureKind { key: String, expected: TlvType, got: Vec<TlvType> },
+    #[error("expected an image with a {expected} hash for the {key} key, got {got}")]
+    SignatureHash { key: String, expected: HashKind, got: HashKind },
+    #[error("expected {tlv} at offset {offset:#x} to be {}, got {}", hex::encode(.expected), hex::encode(.got))]
+    KeyMismatch { tlv: TlvType, offset: usize, expected: Vec<u8>, got: Vec<u8> },
+    #[error(
+        "expected the {kind} TLV at offset {offset:#x} to be a signature of the {key} key, but it does not verify"
+    )]
+    SignatureInvalid { key: String, kind: TlvType, offset: usize },
+    #[error(
+        "expected a signature that can be checked, got one that covers the plain firmware of an encrypted image"
+    )]
+    SignatureUncheckable,
 }
 
 /// How many places a message lists.
@@ -170,6 +194,10 @@ fn ranges(regions: &[(u64, u64)]) -> String {
 
 fn versions(images: &[(u64, Version)]) -> String {
     list(images.iter().map(|(address, version)| format!("{version} at {address:#010x}")))
+}
+
+fn join(kinds: &[TlvType]) -> String {
+    list(kinds.iter().map(TlvType::to_string))
 }
 
 fn list(items: impl ExactSizeIterator<Item = String>) -> String {
@@ -201,7 +229,7 @@ impl Fault {
             Self::HashLength { .. } => "image.hash_length",
             Self::HashMismatch { .. } => "image.hash_mismatch",
             Self::TrailingBytes { .. } => "image.trailing_bytes",
-            Self::FileMissing => "image.file_missing",
+            Self::FileMissing { .. } => "image.file_missing",
             Self::FileUnreadable { .. } => "image.file_unreadable",
             Self::NotAFile { .. } => "image.not_a_file",
             Self::TooLarge { .. } => "image.too_large",
@@ -216,6 +244,15 @@ impl Fault {
             Self::HexNoImage { .. } => "image.hex_no_image",
             Self::HexSeveralImages { .. } | Self::HexManyMagics { .. } => "image.hex_several_images",
             Self::InHex { fault, .. } => fault.code(),
+            Self::KeyInvalid { .. } => "image.key_invalid",
+            Self::KeyPrivate { .. } => "image.key_private",
+            Self::KeyUnsupported { .. } => "image.key_unsupported",
+            Self::NotSigned => "image.not_signed",
+            Self::SignatureKind { .. } => "image.signature_kind",
+            Self::SignatureHash { .. } => "image.signature_hash",
+            Self::KeyMismatch { .. } => "image.key_mismatch",
+            Self::SignatureInvalid { .. } => "image.signature_invalid",
+            Self::SignatureUncheckable => "image.signature_uncheckable",
         }
     }
 
@@ -224,7 +261,11 @@ impl Fault {
     pub fn class(&self) -> Class {
         match self {
             // The name that was given is wrong.
-            Self::FileMissing | Self::NotAFile { .. } => Class::Plan,
+            Self::FileMissing { .. }
+            | Self::NotAFile { .. }
+            | Self::KeyInvalid { .. }
+            | Self::KeyPrivate { .. }
+            | Self::KeyUnsupported { .. } => Class::Plan,
             Self::FileUnreadable { .. } => Class::Station,
             Self::InHex { fault, .. } => fault.class(),
             _ => Class::Image,
@@ -260,9 +301,10 @@ impl Fault {
             | Self::HashLength { .. } => {
                 "sign the firmware again with a current imgtool; MCUboot would not boot this image".into()
             }
-            Self::FileMissing => "check the path; in a plan it is relative to the plan's folder".into(),
+            Self::FileMissing { .. } => "check the path; in a plan it is relative to the plan's folder".into(),
             Self::FileUnreadable { .. } => "check the file's permissions and the disk".into(),
-            Self::NotAFile { .. } => "name the image file itself".into(),
+            Self::NotAFile { .. } => "name the file itself".into(),
+            Self::TooLarge { what: "a public key", .. } => "give the PEM file with the public key".into(),
             Self::TooLarge { .. } => {
                 "give the signed firmware image, not a dump of a whole flash or disk".into()
             }
@@ -281,6 +323,18 @@ impl Fault {
                 "give the signed image to upload by itself, for example `zephyr.signed.hex` or `.bin`".into()
             }
             Self::InHex { fault, .. } => fault.help(),
+            Self::KeyInvalid { .. } | Self::KeyPrivate { .. } => {
+                "write the public key with `imgtool getpub --key KEY.pem --encoding pem --output KEY.pub.pem`".into()
+            }
+            Self::KeyUnsupported { .. } => "give the key that the image was signed with by imgtool".into(),
+            Self::NotSigned => "sign the image with `imgtool sign --key`, or leave out the key".into(),
+            Self::SignatureKind { .. } | Self::SignatureHash { .. } | Self::KeyMismatch { .. } => {
+                "give the public key of the key that signed the image, or sign the image with the right key".into()
+            }
+            Self::SignatureInvalid { .. } => {
+                "do not use this image: sign the firmware again, or get the image again from where it was signed".into()
+            }
+            Self::SignatureUncheckable => "check the image before it is encrypted, or leave out the key".into(),
             Self::HashMismatch { .. } => {
                 "build and sign the firmware again, or copy the file again; its content was changed".into()
             }

@@ -5,12 +5,12 @@ use std::io::{BufRead, Read};
 use ihex::Record;
 use sha2::{Digest, Sha256};
 
-use super::checked::{Image, Origin};
+use super::checked::Origin;
 use super::error::{Fault, ImageError};
 use super::foreign::{Foreign, is_intel_hex};
 use super::header::MAGIC;
 use super::layout::Layout;
-use super::load::{MAX_HEX_SIZE, MAX_IMAGE_SIZE};
+use super::load::{MAX_HEX_SIZE, MAX_IMAGE_SIZE, Source};
 
 /// Longest record, in characters: colon, then length, address, type, 255 bytes of data and checksum in two digits
 /// each (Intel, Hexadecimal Object File Format, revision A), and a line end of two.
@@ -39,16 +39,18 @@ impl Region {
     }
 }
 
-/// Reads Intel HEX and gives the one image in it. Memory is bounded by [`MAX_IMAGE_SIZE`]: gaps are not filled.
+/// Reads Intel HEX and gives the one image in it, whose structure holds. Memory is bounded by [`MAX_IMAGE_SIZE`]: gaps
+/// are not filled.
 ///
 /// # Errors
 ///
 /// `image.hex_syntax`, `image.hex_address`, `image.hex_overlap`, `image.hex_truncated`, `image.hex_scattered`,
 /// `image.too_large` for the file; `image.hex_no_image`, `image.hex_several_images`, `image.hex_gap` for what is in
-/// it; those of [`Image::from_bytes`] for the image, with its address.
-pub(super) fn read(reader: impl BufRead) -> Result<Image, ImageError> {
+/// it; those of [`Layout::parse`] for the image, with its address.
+pub(super) fn read(reader: impl BufRead) -> Result<Source, ImageError> {
     let (regions, sha256) = parse(reader)?;
-    find(&regions).map(|(image, origin)| image.with_source(sha256, origin))
+    let (bytes, origin) = find(&regions)?;
+    Ok(Source { bytes, origin, sha256 })
 }
 
 /// What the records say of addresses so far.
@@ -72,7 +74,7 @@ fn parse(mut reader: impl BufRead) -> Result<(Vec<Region>, [u8; 32]), ImageError
             .by_ref()
             .take(MAX_LINE)
             .read_until(b'\n', &mut line)
-            .map_err(|error| Fault::FileUnreadable { reason: error.to_string() })?;
+            .map_err(|error| Fault::FileUnreadable { what: "Intel HEX", reason: error.to_string() })?;
         if count == 0 {
             break;
         }
@@ -166,7 +168,7 @@ fn merge(mut regions: Vec<Region>) -> Result<Vec<Region>, ImageError> {
 }
 
 /// Finds the one image in the regions.
-fn find(regions: &[Region]) -> Result<(Image, Origin), ImageError> {
+fn find(regions: &[Region]) -> Result<(Vec<u8>, Origin), ImageError> {
     let mut found: Vec<(&Region, usize, Layout)> = Vec::new();
     let mut failed: Option<ImageError> = None;
     let mut looked_at = 0;
@@ -198,10 +200,9 @@ fn find(regions: &[Region]) -> Result<(Image, Origin), ImageError> {
         [(region, at, layout)] => {
             let address = region.start + *at as u64;
             let bytes = region.data.get(*at..*at + layout.length).unwrap_or_default().to_vec();
-            let image = Image::from_bytes(bytes).map_err(|error| error.at_address(address))?;
             let rest = region.data.len() - layout.length;
             let alone = regions.len() == 1 && rest == 0;
-            Ok((image, Origin::IntelHex { address: u32::try_from(address).unwrap_or(u32::MAX), alone }))
+            Ok((bytes, Origin::IntelHex { address: u32::try_from(address).unwrap_or(u32::MAX), alone }))
         }
         [] => Err(failed.unwrap_or_else(|| no_image(regions))),
         several => {

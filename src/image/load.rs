@@ -4,9 +4,13 @@ use std::fs::{self, File};
 use std::io::{BufReader, ErrorKind, Read};
 use std::path::Path;
 
-use super::checked::Image;
+use sha2::{Digest, Sha256};
+
+use super::checked::{Image, Origin};
 use super::error::{Fault, ImageError};
+use super::hash::HashCheck;
 use super::hex;
+use super::layout::Layout;
 
 /// Largest image, in bytes. Slots of devices that speak SMP are a few MiB at most.
 pub const MAX_IMAGE_SIZE: usize = 64 << 20;
@@ -26,19 +30,60 @@ impl Image {
     /// `image.hex_truncated`, `image.hex_address`, `image.hex_overlap`, `image.hex_scattered`, `image.hex_gap`,
     /// `image.hex_no_image`, `image.hex_several_images`. For the image: those of [`Image::from_bytes`].
     pub fn load(path: &Path) -> Result<Self, ImageError> {
-        load(path).map_err(|error| error.in_file(path))
+        read(path).and_then(Self::from_source).map_err(|error| error.in_file(path))
     }
 }
 
-fn load(path: &Path) -> Result<Image, ImageError> {
+/// What can be said of an image file even where the image is not fit for use.
+#[derive(Debug, Clone)]
+pub struct Inspection {
+    /// The image's parts, where its structure holds.
+    pub layout: Option<Layout>,
+    /// Whether the hash TLV holds, where there is one.
+    pub hash_check: Option<HashCheck>,
+    /// The image, or the first thing that is wrong with it.
+    pub image: Result<Image, ImageError>,
+}
+
+impl Inspection {
+    /// Reads a file as [`Image::load`] does, and keeps what is known of it beside the error.
+    #[must_use]
+    pub fn of(path: &Path) -> Self {
+        let source = match read(path) {
+            Ok(source) => source,
+            Err(error) => return Self { layout: None, hash_check: None, image: Err(error.in_file(path)) },
+        };
+        let layout = Layout::parse(&source.bytes).ok();
+        let hash_check = layout.as_ref().and_then(|layout| layout.check_hash(&source.bytes).ok());
+        let image = Image::from_source(source).map_err(|error| error.in_file(path));
+        Self { layout, hash_check, image }
+    }
+}
+
+/// The bytes that may be an image, and what they come from.
+#[derive(Debug)]
+pub(super) struct Source {
+    pub(super) bytes: Vec<u8>,
+    pub(super) origin: Origin,
+    /// SHA-256 of the file.
+    pub(super) sha256: [u8; 32],
+}
+
+impl Source {
+    pub(super) fn binary(bytes: Vec<u8>) -> Self {
+        Self { sha256: Sha256::digest(&bytes).into(), origin: Origin::Binary, bytes }
+    }
+}
+
+fn read(path: &Path) -> Result<Source, ImageError> {
     match FileKind::of(path) {
         FileKind::Zip => {
             // A missing file is missing first of all.
-            open(path, u64::MAX, "archive")?;
+            open(path, u64::MAX, "an archive")?;
             Err(Fault::ZipNotSupported.into())
         }
         FileKind::IntelHex => hex::read(BufReader::new(open(path, MAX_HEX_SIZE, "Intel HEX")?)),
-        FileKind::Binary => Image::from_bytes(read_binary(path)?),
+        FileKind::Binary => Ok(Source::binary(read_binary(path)?)),
     }
 }
 
@@ -69,10 +114,13 @@ pub(super) fn read_binary(path: &Path) -> Result<Vec<u8>, ImageError> {
     let limit = MAX_IMAGE_SIZE as u64;
     let mut bytes = Vec::new();
     // The file may grow while it is read.
-    open(path, limit, "image")?.take(limit + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    open(path, limit, "an image")?
+        .take(limit + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| unreadable("an image", &error))?;
     let got = bytes.len() as u64;
     if got > limit {
-        return Err(Fault::TooLarge { what: "image", limit, got }.into());
+        return Err(Fault::TooLarge { what: "an image", limit, got }.into());
     }
     Ok(bytes)
 }
@@ -80,22 +128,21 @@ pub(super) fn read_binary(path: &Path) -> Result<Vec<u8>, ImageError> {
 /// Opens a regular file of at most `limit` bytes. Others are not opened at all: a pipe would block, a device never
 /// end.
 pub(super) fn open(path: &Path, limit: u64, what: &'static str) -> Result<File, ImageError> {
-    let metadata = fs::metadata(path).map_err(unreadable)?;
+    let metadata = fs::metadata(path).map_err(|error| unreadable(what, &error))?;
     if !metadata.is_file() {
         let got = if metadata.is_dir() { "a directory" } else { "a device, pipe or socket" };
-        return Err(Fault::NotAFile { got }.into());
+        return Err(Fault::NotAFile { what, got }.into());
     }
     if metadata.len() > limit {
         return Err(Fault::TooLarge { what, limit, got: metadata.len() }.into());
     }
-    File::open(path).map_err(unreadable)
+    File::open(path).map_err(|error| unreadable(what, &error))
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
-fn unreadable(error: std::io::Error) -> ImageError {
+fn unreadable(what: &'static str, error: &std::io::Error) -> ImageError {
     // `NotADirectory`: a part of the path is a file, so there is no such file either.
     match error.kind() {
-        ErrorKind::NotFound | ErrorKind::NotADirectory => Fault::FileMissing.into(),
-        _ => Fault::FileUnreadable { reason: error.to_string() }.into(),
+        ErrorKind::NotFound | ErrorKind::NotADirectory => Fault::FileMissing { what }.into(),
+        _ => Fault::FileUnreadable { what, reason: error.to_string() }.into(),
     }
 }

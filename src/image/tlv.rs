@@ -5,6 +5,7 @@ use std::fmt;
 
 use super::error::{Fault, ImageError};
 use super::layout::Area;
+use super::version::Version;
 
 /// `IMAGE_TLV_INFO_MAGIC`: starts the unprotected area.
 pub const TLV_MAGIC: u16 = 0x6907;
@@ -30,6 +31,25 @@ pub struct Tlv {
 }
 
 impl Tlv {
+    /// What the value says, for the types whose values are numbers or versions.
+    #[must_use]
+    pub fn meaning(&self) -> Option<String> {
+        match (self.kind, self.value.as_slice()) {
+            (TlvType::SEC_CNT | TlvType::DECOMP_SIZE | TlvType::COMP_DEC_SIZE, &[a, b, c, d]) => {
+                Some(u32::from_le_bytes([a, b, c, d]).to_string())
+            }
+            // `struct image_dependency`: image number, three bytes of padding (newer ones use one as slot), version.
+            (TlvType::DEPENDENCY, [image, _, _, _, version @ ..]) => {
+                let version = Version::from_bytes(*version.first_chunk()?);
+                (self.value.len() == 12).then(|| format!("image {image}, version {version} or later"))
+            }
+            (TlvType::UUID_VID | TlvType::UUID_CID, value) => {
+                uuid::Uuid::from_slice(value).ok().map(|uuid| uuid.to_string())
+            }
+            _ => None,
+        }
+    }
+
     /// Header and value, as they stand in the image. A value beyond 65535 bytes is cut there: the field has 16 bits.
     #[must_use]
     pub fn to_bytes(kind: TlvType, value: &[u8]) -> Vec<u8> {
@@ -275,6 +295,18 @@ mod tests {
         let error = parse_area(&AREA, 3, Area::Protected).unwrap_err();
         assert_eq!(error.code(), "image.tlv_missing");
         assert!(error.to_string().contains("0x6908") && error.to_string().contains("0x6907"), "{error}");
+    }
+
+    #[test]
+    fn meanings() {
+        let meaning = |kind, value: &[u8]| Tlv { kind, offset: 0, value: value.to_vec() }.meaning();
+        assert_eq!(meaning(TlvType::SEC_CNT, &[1, 2, 0, 0]).unwrap(), "513");
+        assert_eq!(meaning(TlvType::SEC_CNT, &[1, 2, 0]), None);
+        let dependency = [1, 0, 0, 0, 2, 3, 4, 0, 0, 0, 0, 0];
+        assert_eq!(meaning(TlvType::DEPENDENCY, &dependency).unwrap(), "image 1, version 2.3.4 or later");
+        assert_eq!(meaning(TlvType::DEPENDENCY, &dependency[..11]), None);
+        assert_eq!(meaning(TlvType::UUID_VID, &[0x12; 16]).unwrap(), "12121212-1212-1212-1212-121212121212");
+        assert_eq!(meaning(TlvType::SHA256, &[0; 32]), None);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::event::{DeviceId, Event, EventKind, Outcome};
 use super::model::{REPORT_SCHEMA, Report, ReportNote, RunReport, Summary, UnmetTarget, implied_outcome};
 use super::sequence::Sequence;
 use crate::cause::{Cause, Class};
-use crate::cli::Exit;
+use crate::exit::Exit;
 
 /// Most notes that a report carries; further ones are counted.
 const MAX_NOTES: usize = 200;

@@ -8,6 +8,7 @@ use super::event::{
     DeviceId, Event, EventKind, ImageOutcome, PlannedStep, StepDetail, StepFinished, UploadFigures, Verdict,
 };
 use super::model::{DeviceReport, Retry, StepReport};
+use super::normalise::finite;
 use crate::cause::Cause;
 use crate::identity::Identity;
 
@@ -33,6 +34,8 @@ pub(super) struct DeviceState {
 
 #[derive(Debug, Clone)]
 struct Finished {
+    /// When the verdict came; `None` where there is none.
+    at: Option<DateTime<Utc>>,
     verdict: Verdict,
     changed: Option<bool>,
     cause: Option<Cause>,
@@ -148,6 +151,7 @@ impl DeviceState {
             }
             EventKind::DeviceFinished { verdict, changed, cause, attempts, images, on_test, duration_s } => {
                 self.finished = Some(Finished {
+                    at: Some(event.at),
                     verdict: *verdict,
                     changed: *changed,
                     cause: cause.clone(),
@@ -181,6 +185,7 @@ impl DeviceState {
     pub(super) fn report(&self, lost: &Cause) -> DeviceReport {
         let touched = self.steps.iter().any(|step| step.started_at.is_some());
         let unfinished = Finished {
+            at: None,
             verdict: Verdict::Aborted,
             // Writing happens in steps only.
             changed: if touched { None } else { Some(false) },
@@ -202,7 +207,7 @@ impl DeviceState {
             changed: end.changed,
             on_test: end.on_test && end.verdict == Verdict::Passed,
             cause: end.cause.clone(),
-            attempts: end.attempts,
+            attempts: end.attempts.max(self.attempts),
             started_at: self.started_at,
             duration_s: self.finished.as_ref().map(|finished| finished.duration_s),
             images: self.images(end),
@@ -253,6 +258,10 @@ impl DeviceState {
             None if self.open == Some(at) && end.verdict != Verdict::Passed => StepReport {
                 verdict: Some(end.verdict),
                 attempts: step.earlier.saturating_add(1),
+                duration_s: end
+                    .at
+                    .zip(step.started_at)
+                    .map(|(end, start)| finite((end - start).as_seconds_f64())),
                 cause: end.cause.clone(),
                 ..report
             },

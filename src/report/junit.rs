@@ -62,7 +62,7 @@ fn device_suite(device: &DeviceReport, class: &str) -> TestSuite {
     for (step, name) in device.steps.iter().zip(&step_names) {
         suite.add_test_case(step_case(device, step, name, class));
     }
-    if suite.test_cases.is_empty() || (device.verdict != Verdict::Passed && device.failed_step().is_none()) {
+    if !shows_verdict(&suite, device) {
         let mut taken = step_names;
         taken.push("device".to_owned());
         let name = names::number_doubles(taken).pop().unwrap_or_default();
@@ -75,6 +75,15 @@ fn device_suite(device: &DeviceReport, class: &str) -> TestSuite {
         suite.set_system_out(ON_TEST);
     }
     suite
+}
+
+/// Whether the cases so far tell how the device ended.
+fn shows_verdict(suite: &TestSuite, device: &DeviceReport) -> bool {
+    match status(device, Some(device.verdict), None) {
+        TestCaseStatus::Success { .. } => !suite.test_cases.is_empty(),
+        TestCaseStatus::NonSuccess { .. } => suite.failures + suite.errors > 0,
+        TestCaseStatus::Skipped { .. } => device.failed_step().is_some(),
+    }
 }
 
 fn step_case(device: &DeviceReport, step: &StepReport, name: &str, class: &str) -> TestCase {

@@ -43,7 +43,7 @@ pub struct Finished {
 }
 
 impl Finished {
-    /// The outcome, with the trouble that came after the report was made.
+    /// The run's outcome, raised to station trouble where something could not be written.
     #[must_use]
     pub fn outcome(&self) -> Outcome {
         let trouble = if self.troubles.is_empty() { Outcome::Passed } else { Outcome::Station };
@@ -121,7 +121,7 @@ impl ReporterCore {
     }
 
     /// Makes the report, writes it wherever it was asked for, shows the summary. Without a `run_finished` before it the
-    /// run is `cut_short`.
+    /// run is `cut_short`. What cannot be written does not keep the rest from being written.
     #[must_use]
     pub fn finish(mut self) -> Finished {
         let report = self.aggregate.report();

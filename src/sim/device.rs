@@ -1,5 +1,6 @@
-//! One simulated device without I/O: what comes in and goes out carries its time. Buffers, boot, and when things happen;
-//! what the server answers lives in `server.rs`, what the bootloader does in `mcuboot.rs`.
+//! One simulated device without I/O: what comes in and goes out carries its time. Here is what comes in, the buffers it
+//! lies in, and the order in which things happen; sending and booting live below. What the server answers lives in
+//! `server.rs`, what the bootloader does in `mcuboot.rs`.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -8,14 +9,13 @@ use std::time::Duration;
 use super::fault::{Dice, FaultSpec};
 use super::firmware::{Behaviour, Version, build_image};
 use super::flash::{Flash, PAGE};
-use super::mcuboot::SwapType;
 use super::server::{Reply, Server};
 use super::spec::{OnCrash, SimSpec, SimTransport};
-use super::uart::{Receiver, Wire, tx_lines};
-use crate::smp::{HEADER_LEN, Time};
+use super::uart::{Receiver, Wire};
+use crate::smp::Time;
 
-/// Shortest boot, so that firmware that resets at once does not do so without end in no time.
-const MIN_BOOT: Duration = Duration::from_millis(10);
+mod boot;
+mod send;
 
 /// What a device is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -403,155 +403,6 @@ impl Device {
                 self.work = Some(Work::Sending { until });
             }
             Some(Work::Sending { .. }) | None => self.start_work(),
-        }
-    }
-
-    /// Sends an answer, as far as the faults let it; gives the time at which it has left the device.
-    fn send(&mut self, reply: Reply) -> Time {
-        let Reply { mut message, group, command, nth, effects } = reply;
-        let mut lost = self
-            .fault
-            .lose_answer
-            .iter()
-            .any(|answer| answer.group == group && answer.command == command && answer.nth == nth);
-        if effects.reset {
-            self.reset_answers += 1;
-            lost |= self.fault.lose_reset_answer && self.reset_answers == 1;
-            if !self.fault.ignore_reset {
-                self.reset_at = Some(self.now + Duration::from_millis(self.spec.reset_ms));
-            }
-        }
-        if effects.upload_done {
-            self.uploads += 1;
-            lost |= self.fault.lose_last_upload_answer && self.uploads == 1;
-        }
-        lost |= self.dice.throw(self.fault.lose);
-        let corrupt = self.dice.throw(self.fault.corrupt);
-        let copies = if self.dice.throw(self.fault.duplicate) { 2 } else { 1 };
-        let late = self.dice.throw(self.fault.delay);
-        let late = Duration::from_millis(if late { self.fault.delay_ms } else { 0 });
-        if lost {
-            return self.now;
-        }
-        let mut until = self.now;
-        match self.spec.transport {
-            SimTransport::Udp => {
-                if corrupt {
-                    self.flip_a_bit(&mut message);
-                }
-                for _ in 0..copies {
-                    self.output(self.now + late, message.clone());
-                }
-            }
-            SimTransport::Serial => {
-                if self.dice.throw(self.fault.chatter) {
-                    until = self.send_text("[00:00:01.234,000] <inf> app: a line of log\r\n", late);
-                }
-                let mut lines = tx_lines(&message);
-                if corrupt && let Some(line) = lines.first_mut() {
-                    self.flip_a_bit(line);
-                }
-                for _ in 0..copies {
-                    for line in &lines {
-                        until = self.send_line(line.clone(), late);
-                    }
-                }
-            }
-        }
-        until
-    }
-
-    fn send_text(&mut self, text: &str, late: Duration) -> Time {
-        self.send_line(text.as_bytes().to_vec(), late)
-    }
-
-    fn send_line(&mut self, line: Vec<u8>, late: Duration) -> Time {
-        let done = self.to_host.carry(self.now, line.len(), self.spec.baud);
-        self.output(done + late, line);
-        done
-    }
-
-    fn output(&mut self, at: Time, bytes: Vec<u8>) {
-        self.output_count += 1;
-        self.outputs.insert((at + Duration::from_millis(self.spec.latency_ms), self.output_count), bytes);
-    }
-
-    fn flip_a_bit(&mut self, bytes: &mut [u8]) {
-        // Behind the header, so that the answer still looks like the one that is waited for.
-        let skip = if bytes.len() > HEADER_LEN { HEADER_LEN } else { 0 };
-        let at = skip + self.dice.below(bytes.len() - skip);
-        let bit = self.dice.below(8);
-        if let Some(byte) = bytes.get_mut(at) {
-            *byte ^= 1 << bit;
-        }
-    }
-
-    /// Stops everything that runs.
-    fn stop(&mut self) {
-        self.server.restart();
-        self.receiver.clear();
-        self.queue.clear();
-        self.work = None;
-        self.reset_at = None;
-        self.changes_at = None;
-        self.stalled_until = self.now;
-        let now = self.now + Duration::from_millis(self.spec.latency_ms);
-        self.outputs.retain(|(at, _), _| *at <= now);
-        self.to_host = Wire::default();
-    }
-
-    fn vanish(&mut self, until: Option<Time>) {
-        self.stop();
-        self.incoming.clear();
-        self.outputs.clear();
-        self.session += 1;
-        self.power = Power::Away;
-        self.changes_at = until;
-    }
-
-    /// A reset: the bootloader runs, and then whatever it starts.
-    fn boot(&mut self) {
-        self.stop();
-        self.boots += 1;
-        if self.spec.vanishes_in_reset {
-            self.vanish(None);
-        }
-        let boot = if self.fault.ignore_swap && self.flash.swap_type() != SwapType::Revert {
-            self.flash.boot_without_update()
-        } else {
-            self.flash.boot(self.spec.no_downgrade)
-        };
-        let on_test = self.flash.swap_type() == SwapType::Revert;
-        self.behaviour = match Behaviour::of(self.flash.slots[0].data()) {
-            _ if !boot.started => Behaviour::Hangs,
-            _ if on_test && self.fault.crash_on_test_boot => Behaviour::Resets,
-            _ if on_test && self.fault.hang_on_test_boot => Behaviour::Hangs,
-            _ if on_test && self.fault.mute_on_test_boot => Behaviour::Mute,
-            behaviour => behaviour,
-        };
-        let swap = if boot.swapped { self.spec.swap_ms } else { 0 };
-        let slow = if self.resets > 0 { self.fault.slow_boot_ms } else { 0 };
-        let boot_time = self.spec.boot().max(MIN_BOOT) + Duration::from_millis(swap + slow);
-        self.power = Power::Booting;
-        self.changes_at = Some(self.now + boot_time);
-        self.log("*** Booting MCUboot v2.3.0 ***\r\n");
-    }
-
-    fn booted(&mut self) {
-        match self.behaviour {
-            Behaviour::Normal if !self.wedged => self.power = Power::Running,
-            Behaviour::Normal | Behaviour::Mute => self.power = Power::Mute,
-            Behaviour::Hangs => self.power = Power::Stuck,
-            Behaviour::Resets => return self.boot(),
-        }
-        if self.power != Power::Stuck {
-            self.log("*** Booting Zephyr OS build v4.4.0 ***\r\n");
-        }
-    }
-
-    fn log(&mut self, text: &str) {
-        if self.spec.boot_log && self.spec.transport == SimTransport::Serial && self.is_present() {
-            self.send_text(text, Duration::ZERO);
         }
     }
 }

@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use super::fleet::Cell;
 use super::spec::{SimSpec, SimTransport};
 use crate::smp::{Time, console};
+use crate::transport::wire::{self, Direction};
 use crate::transport::{Connector, Framing, Link, LinkError, LinkErrorKind, LinkProperties};
 
 /// Largest message that every server takes, in bytes, before its buffers are known: two lines of console framing, or the
@@ -17,6 +18,8 @@ use crate::transport::{Connector, Framing, Link, LinkError, LinkErrorKind, LinkP
 const SAFE_MESSAGE: usize = 128;
 /// Bits on the wire for one byte: start, eight data, stop.
 const BITS_PER_BYTE: f64 = 10.0;
+/// Largest datagram that UDP can carry over IPv4, in bytes (RFC 768 and RFC 791: 65535 less both headers).
+const MAX_DATAGRAM: usize = 65_507;
 /// Tokio's timers are rounded up to whole milliseconds. An answer that comes by no more than this too late is taken to
 /// have come in time, and what follows it to have been sent as much earlier, so that figures are those of the link.
 const TIMER_GRAIN: Duration = Duration::from_millis(2);
@@ -57,7 +60,7 @@ impl Connector for MemoryConnector {
         let session = device.session();
         drop(device);
         Ok(Box::new(MemoryLink {
-            port: OpenPort { cell: Arc::clone(cell), exclusive },
+            port: OpenPort { cell: Arc::clone(cell), address: self.address(), exclusive },
             spec,
             session,
             decoder: console::Decoder::new(),
@@ -75,6 +78,8 @@ impl Connector for MemoryConnector {
 #[derive(Debug)]
 struct OpenPort {
     cell: Arc<Cell>,
+    /// The device's address, for the wire log.
+    address: String,
     exclusive: bool,
 }
 
@@ -117,7 +122,10 @@ impl MemoryLink {
             }
             let Some((at, bytes)) = device.poll_output(now) else { break };
             match self.spec.transport {
-                SimTransport::Serial => self.ready.extend(self.decoder.push(&bytes)),
+                SimTransport::Serial => {
+                    wire::chunk(Direction::Received, &self.port.address, &bytes);
+                    self.ready.extend(self.decoder.push(&bytes));
+                }
                 SimTransport::Udp => self.ready.push_back(bytes),
             }
             let late = now.saturating_sub(at);
@@ -133,7 +141,11 @@ impl MemoryLink {
 #[async_trait]
 impl Link for MemoryLink {
     async fn send(&mut self, message: &[u8]) -> Result<(), LinkError> {
-        let max = self.properties().max_message;
+        // A longer datagram than the server reads can be sent; what becomes of it is the server's matter.
+        let max = match self.spec.transport {
+            SimTransport::Serial => console::MAX_MESSAGE,
+            SimTransport::Udp => MAX_DATAGRAM,
+        };
         if message.len() > max {
             let text = format!("expected a message of at most {max} bytes, got {}", message.len());
             return Err(LinkError::new(LinkErrorKind::TooLong, text, "send smaller chunks"));
@@ -144,8 +156,13 @@ impl Link for MemoryLink {
             return Err(self.disconnected());
         }
         let now = cell.now().saturating_sub(self.lag).max(device.now());
+        wire::message(Direction::Sent, &self.port.address, message);
         match self.spec.transport {
-            SimTransport::Serial => device.host_write(now, &console::encode(message, self.spec.line_length)),
+            SimTransport::Serial => {
+                let bytes = console::encode(message, self.spec.line_length);
+                wire::chunk(Direction::Sent, &self.port.address, &bytes);
+                device.host_write(now, &bytes);
+            }
             SimTransport::Udp => device.host_datagram(now, message),
         }
         Ok(())
@@ -158,6 +175,7 @@ impl Link for MemoryLink {
             let changed = cell.changed.notified();
             let next = self.poll()?;
             if let Some(message) = self.ready.pop_front() {
+                wire::message(Direction::Received, &self.port.address, &message);
                 return Ok(message);
             }
             match next {

@@ -17,7 +17,4 @@ pub use fault::{FaultSpec, NthAnswer, Refusal};
 pub use firmware::{Behaviour, Version};
 pub use fleet::{DeviceHandle, Fleet, Running, SlotTruth};
 pub use server::SeenRequest;
-pub use spec::{
-    BootMode, MAX_COUNT, MAX_SLOT_SIZE, MIN_BUF_SIZE, MIN_SLOT_SIZE, OnCrash, SimSpec, SimTransport,
-    SpecError,
-};
+pub use spec::{BootMode, OnCrash, SimSpec, SimTransport, SpecError};

@@ -125,8 +125,8 @@ fn group_error_payload(group: u16, rc: u32) -> Vec<u8> {
 /// The SMP error that protocol version 1 gets for an error of a group (`img_mgmt_translate_error_code` and its like).
 fn translate(group: u16, rc: u32) -> u32 {
     let translated = match (group, rc) {
-        (group::OS, 2) => SmpError::Invalid,
-        (group::OS, 3) | (group::STAT, 3) | (group::IMAGE, 3 | 4) => SmpError::NoEntry,
+        (group::OS, 2) | (group::STAT, 4) => SmpError::Invalid,
+        (group::OS, 3 | 4) | (group::STAT, 2 | 3) | (group::IMAGE, 3 | 4) => SmpError::NoEntry,
         (group::IMAGE, 9 | 27 | 28) => SmpError::BadState,
         (group::IMAGE, 15) => SmpError::NoMemory,
         (group::IMAGE, 14 | 19..=22 | 24 | 25) => SmpError::Invalid,

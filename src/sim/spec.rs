@@ -1,5 +1,6 @@
 //! How simulated devices are described, in a plan (`match: { sim: … }`) and on the command line. No behaviour.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use schemars::JsonSchema;
@@ -9,14 +10,24 @@ use super::fault::FaultSpec;
 use super::firmware::Version;
 use crate::smp::{console, group};
 
-/// Most devices that one description may ask for.
-pub const MAX_COUNT: usize = 10_000;
-/// Smallest buffer (netbuf) that still holds an SMP header and an error answer, in bytes.
-pub const MIN_BUF_SIZE: u32 = 32;
-/// Smallest slot, in bytes: one image header and a trailer.
-pub const MIN_SLOT_SIZE: u32 = 4096;
-/// Largest slot, in bytes.
-pub const MAX_SLOT_SIZE: u32 = 64 * 1024 * 1024;
+/// How many devices one description may ask for.
+const COUNT: RangeInclusive<u64> = 1..=10_000;
+/// Bits per second.
+const BAUD: RangeInclusive<u64> = 1..=u32::MAX as u64;
+/// Bytes of a console line: at least one base64 quantum, marker and newline; at most the longest packet.
+const LINE_LENGTH: RangeInclusive<u64> = 8..=65_535;
+/// Line buffers.
+const LINE_BUFFERS: RangeInclusive<u64> = 1..=1024;
+/// Bytes of a buffer: at least an SMP header and an error answer; at most what the 16-bit length of a packet tells.
+const BUF_SIZE: RangeInclusive<u64> = 32..=65_535;
+/// Buffers: one for the request, one for its answer.
+const BUF_COUNT: RangeInclusive<u64> = 2..=1024;
+/// Bytes of a datagram.
+const UDP_MTU: RangeInclusive<u64> = 32..=65_507;
+/// Bytes of a slot: at least one page, at most what this machine should be asked to hold.
+const SLOT_SIZE: RangeInclusive<u64> = 4096..=64 * 1024 * 1024;
+/// Bytes.
+const WRITE_ALIGN: RangeInclusive<u64> = 1..=4096;
 
 /// A number of equal simulated devices.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -220,6 +231,22 @@ impl SimSpec {
         format!("{}-{}", self.name, index + 1)
     }
 
+    /// Every figure that has a range: its key, its unit, its range, and what it is.
+    fn figures(&self) -> [(&'static str, &'static str, RangeInclusive<u64>, u64); 9] {
+        let mtu = self.udp_mtu as u64;
+        [
+            ("count", "a number", COUNT, self.count as u64),
+            ("baud", "bits per second", BAUD, self.baud.map_or(*BAUD.start(), u64::from)),
+            ("line_length", "bytes", LINE_LENGTH, self.line_length as u64),
+            ("line_buffers", "lines", LINE_BUFFERS, self.line_buffers as u64),
+            ("buf_size", "bytes", BUF_SIZE, self.buf_size.into()),
+            ("buf_count", "buffers", BUF_COUNT, self.buf_count.into()),
+            ("udp_mtu", "bytes", UDP_MTU, mtu),
+            ("slot_size", "bytes", SLOT_SIZE, self.slot_size.into()),
+            ("write_align", "bytes", WRITE_ALIGN, self.write_align.into()),
+        ]
+    }
+
     /// Everything about this description that cannot be simulated; empty for a sound one.
     #[must_use]
     pub fn problems(&self) -> Vec<SpecError> {
@@ -229,35 +256,17 @@ impl SimSpec {
                 problems.push(SpecError { field, message });
             }
         };
-        let range = |name: &str, low: u64, high: u64, actual: u64| {
-            format!("expected {name} from {low} to {high}, got {actual}")
-        };
-        let count = self.count as u64;
-        require(
-            (1..=MAX_COUNT as u64).contains(&count),
-            "count",
-            range("a number", 1, MAX_COUNT as u64, count),
-        );
+        for (field, unit, range, actual) in self.figures() {
+            let (low, high) = (range.start(), range.end());
+            let message = format!("expected {unit} from {low} to {high}, got {actual}");
+            require(range.contains(&actual), field, message);
+        }
         let named = self.name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'));
         require(
             named && !self.name.is_empty(),
             "name",
             format!("expected letters, digits, '-', '_' or '.', got {:?}", self.name),
         );
-        require(self.baud != Some(0), "baud", "expected at least 1 bit per second, got 0".to_owned());
-        let line = self.line_length as u64;
-        require((8..=65_535).contains(&line), "line_length", range("bytes", 8, 65_535, line));
-        let lines = self.line_buffers as u64;
-        require((1..=1024).contains(&lines), "line_buffers", range("lines", 1, 1024, lines));
-        let buf = u64::from(self.buf_size);
-        let min_buf = u64::from(MIN_BUF_SIZE);
-        require((min_buf..=65_535).contains(&buf), "buf_size", range("bytes", min_buf, 65_535, buf));
-        let bufs = u64::from(self.buf_count);
-        require((2..=1024).contains(&bufs), "buf_count", range("buffers", 2, 1024, bufs));
-        let slot = u64::from(self.slot_size);
-        let (min_slot, max_slot) = (u64::from(MIN_SLOT_SIZE), u64::from(MAX_SLOT_SIZE));
-        require((min_slot..=max_slot).contains(&slot), "slot_size", range("bytes", min_slot, max_slot, slot));
-        require(self.write_align > 0, "write_align", "expected at least 1 byte, got 0".to_owned());
         let version = self.version.parse::<Version>();
         require(version.is_ok(), "version", version.err().unwrap_or_default());
         for fault in std::iter::once(&self.fault).chain(&self.faults) {

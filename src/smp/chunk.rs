@@ -6,6 +6,8 @@ use super::HEADER_LEN;
 /// Length of MCUboot's image header, in bytes (`struct image_header`). A server refuses a first chunk without all of it
 /// (`IMG_MGMT_ERR_INVALID_IMAGE_HEADER`).
 pub const IMAGE_HEADER_LEN: usize = 32;
+/// Longest message that the header's 16-bit length can tell, in bytes.
+pub const MAX_MESSAGE: usize = HEADER_LEN + u16::MAX as usize;
 /// Length of a SHA-256, in bytes.
 const SHA256_LEN: usize = 32;
 /// The head of a map of at most 23 pairs (RFC 8949, 3.1).
@@ -34,14 +36,11 @@ const fn byte_string(len: usize) -> usize {
     head(len) + len
 }
 
-/// Longest byte string that takes at most `budget` bytes in CBOR. Where the length's own head grows, the last byte of
-/// `budget` cannot be used.
+/// Longest byte string that takes at most `budget` bytes in CBOR, and no more than a message can hold. Where the length's
+/// own head grows, the last byte of `budget` cannot be used.
 fn longest_byte_string(budget: usize) -> usize {
-    [1, 2, 3, 5, 9]
-        .into_iter()
-        .filter_map(|head| budget.checked_sub(head))
-        .find(|len| byte_string(*len) <= budget)
-        .unwrap_or(0)
+    let longest = |head: usize, max: usize| budget.checked_sub(head).map(|len| len.min(max));
+    longest(3, 0xffff).max(longest(2, 0xff)).max(longest(1, 0x17)).unwrap_or(0)
 }
 
 /// The fields of an upload's messages, for counting their bytes (`smp_group_1.rst`, "Image upload request").
@@ -135,4 +134,63 @@ pub fn limit_bytes_per_s(
 /// Exact for everything that fits a message.
 fn to_f64(bytes: usize) -> f64 {
     u32::try_from(bytes).map_or(f64::INFINITY, f64::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::smp::RawRequest;
+    use crate::smp::console;
+    use crate::smp::message::image::UploadChunk;
+
+    #[test]
+    fn lengths_are_those_of_real_messages() {
+        let sha = [0x5a; SHA256_LEN];
+        for (off, image_number, sha256, upgrade) in [
+            (0, 0, true, false),
+            (0, 300, false, true),
+            (23, 0, false, false),
+            (24, 0, true, true),
+            (70_000, 9, true, true),
+        ] {
+            for data_len in [0, 1, 23, 24, 255, 256, 1000, 65_000] {
+                let len = 100_000;
+                let layout = Layout { max_message: 0, image_number, len, sha: sha256, upgrade };
+                let first = off == 0;
+                let request = RawRequest::new(&UploadChunk {
+                    image: (first && image_number != 0).then_some(image_number),
+                    len: first.then_some(100_000),
+                    off,
+                    sha: (first && sha256).then_some(sha.as_slice()),
+                    data: &vec![7; data_len],
+                    upgrade: (first && upgrade).then_some(true),
+                });
+                let actual = request.expect("a request").message_len();
+                assert_eq!(layout.message_len(off as usize, data_len), actual, "{off} {data_len} {layout:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn data_is_as_long_as_the_message_allows() {
+        for max_message in 22..MAX_MESSAGE {
+            let layout = Layout { max_message, image_number: 0, len: 1 << 20, sha: false, upgrade: false };
+            let data_len = layout.data_len(1000);
+            assert!(layout.message_len(1000, data_len) <= max_message);
+            assert!(layout.message_len(1000, data_len + 1) > max_message, "{max_message}");
+        }
+        let layout = Layout { max_message: 10, image_number: 0, len: 1 << 20, sha: false, upgrade: false };
+        assert_eq!(layout.data_len(1000), 0);
+    }
+
+    #[test]
+    fn limit_is_the_share_of_image_bytes_in_a_full_frame() {
+        // 115200 baud, 8N1, are 11520 bytes per second. A message of 380 bytes in the middle of the image has 8 bytes of
+        // header, 1 of map, 4 + 3 of `off`, 5 + 3 of `data`, so 356 of the image. With length and CRC it is 384 bytes:
+        // 4 lines of 93 bytes, 127 on the wire, and 12 bytes in a line of 19.
+        let wire_len = |message| console::encoded_len(message, 128);
+        let limit = limit_bytes_per_s(wire_len, 11_520.0, 380, 49_692);
+        assert!((limit - 11_520.0 * 356.0 / 527.0).abs() < 1e-9, "{limit}");
+        assert!(limit_bytes_per_s(wire_len, 11_520.0, 20, 49_692).abs() < 1e-9, "nothing fits");
+    }
 }

@@ -35,10 +35,11 @@ fn payload_per_line(line_length: usize) -> usize {
     (line_length.saturating_sub(LINE_OVERHEAD) / 4).max(1) * 3
 }
 
-/// The lines of one message, ready for the wire. `line_length` counts marker and newline.
+/// The lines of one message, ready for the wire. `line_length` counts marker and newline; a line holds at least three
+/// bytes of the packet, however short it is.
 ///
-/// # Panics
-/// Never for messages up to [`MAX_MESSAGE`]; a longer one is cut off by its 16-bit length, so callers check first.
+/// The 16-bit length cannot tell messages of more than [`MAX_MESSAGE`] bytes: callers refuse those first, no receiver
+/// takes what comes out here.
 #[must_use]
 pub fn encode(message: &[u8], line_length: usize) -> Vec<u8> {
     let length = u16::try_from(message.len() + 2).unwrap_or(u16::MAX);
@@ -128,6 +129,12 @@ impl Decoder {
         self.packet = None;
     }
 
+    /// Bytes held for a frame under way; never more than the longest packet and the longest line.
+    #[must_use]
+    pub fn buffered(&self) -> usize {
+        self.line.len() + self.packet.as_ref().map_or(0, Vec::len)
+    }
+
     /// What was skipped so far.
     #[must_use]
     pub fn stats(&self) -> DecoderStats {
@@ -135,13 +142,12 @@ impl Decoder {
     }
 
     fn push_byte(&mut self, byte: u8) -> Option<Vec<u8>> {
-        // No base64 text holds the first byte of a marker, so one of them ends whatever was under way.
+        // No base64 text holds the first byte of a marker, so one of them ends whatever was under way: a line whose
+        // newline got lost may still complete a packet, and the CRC says whether it does.
         if byte == START[0] || byte == CONTINUATION[0] {
-            if self.state == State::Line {
-                self.drop_packet();
-            }
+            let message = if self.state == State::Line { self.end_line() } else { None };
             self.state = State::Marker(byte);
-            return None;
+            return message;
         }
         match self.state {
             State::Idle => {

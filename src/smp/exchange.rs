@@ -3,8 +3,9 @@
 //!
 //! A repeat is the same message with the same sequence number. So a late answer to the first sending still counts, and
 //! the answer to the repeat that then comes as well is dropped. A number whose request may still be answered is not
-//! given to another request for [`ExchangeConfig::linger`] after its last sending; if all 256 are in that state, the
-//! next request waits for one.
+//! given to another request for [`ExchangeConfig::linger`] after its last sending. One whose request was answered is
+//! not given for 127 further requests or a second, since networks double messages. If all 256 are in one of those states,
+//! the next request waits for one.
 //!
 //! Keep one exchange for one device, also over reconnects: it knows which answers can still arrive.
 
@@ -14,6 +15,11 @@ use std::time::Duration;
 use super::message::Repeat;
 use super::{Answer, Header, Op, RawRequest, RequestId, Time};
 use crate::cause::{Cause, Class};
+
+/// How long a network may keep a copy of an answer that came.
+const COPY_LIFETIME: Duration = Duration::from_secs(1);
+/// So many requests later a copy is not waited for: half of all numbers.
+const COPY_REQUESTS: u64 = 128;
 
 /// How an exchange treats sequence numbers.
 #[derive(Debug, Clone, Copy)]
@@ -149,14 +155,14 @@ impl Flight {
     }
 }
 
-/// A request that is over, but may still be answered.
+/// A request that is over, but to which an answer may still come.
 #[derive(Debug)]
 struct Retired {
     sequence: u8,
     request: RequestId,
-    /// Answers that can still come.
-    outstanding: u32,
     until: Time,
+    /// The request that may have the number whatever the time, counted from the first.
+    until_request: Option<u64>,
 }
 
 /// The requests of one client to one device.
@@ -165,6 +171,8 @@ pub struct Exchange {
     config: ExchangeConfig,
     next_ticket: u64,
     next_sequence: u8,
+    /// Requests sent, repeats not counted.
+    requests: u64,
     /// In the order of submission.
     flights: Vec<Flight>,
     retired: Vec<Retired>,
@@ -180,6 +188,7 @@ impl Exchange {
             config,
             next_ticket: 0,
             next_sequence: config.first_sequence,
+            requests: 0,
             flights: Vec::new(),
             retired: Vec::new(),
             outcomes: VecDeque::new(),
@@ -218,6 +227,7 @@ impl Exchange {
         if flight.sends == 0 {
             flight.first_sent = now;
             self.next_sequence = sequence.wrapping_add(1);
+            self.requests += 1;
         } else {
             self.stats.repeated += 1;
         }
@@ -259,12 +269,9 @@ impl Exchange {
                 self.outcomes.push_back((flight.ticket, Ok(answer)));
                 return Received::Answer;
             }
-            if let Some(retired) =
-                self.retired.iter_mut().find(|retired| answers(Some(retired.sequence), retired.request))
-            {
-                retired.outstanding = retired.outstanding.saturating_sub(1);
+            // Its number stays taken: this may be a copy of the answer that came, and another one still on its way.
+            if self.retired.iter().any(|retired| answers(Some(retired.sequence), retired.request)) {
                 self.stats.late += 1;
-                self.forget_retired(now);
                 return Received::Late;
             }
         }
@@ -351,18 +358,20 @@ impl Exchange {
 
     /// Keeps the number of a request that is over for as long as another answer to it may come.
     fn retire(&mut self, now: Time, flight: &Flight, answers: u32) {
-        let outstanding = flight.sends.saturating_sub(answers);
-        let until = flight.last_sent.saturating_add(self.config.linger.max(flight.policy.timeout));
-        if let Some(sequence) = flight.sequence
-            && outstanding > 0
-            && until > now
-        {
-            self.retired.push(Retired { sequence, request: flight.request.id(), outstanding, until });
-        }
+        let Some(sequence) = flight.sequence else { return };
+        let (until, until_request) = if flight.sends > answers {
+            (flight.last_sent.saturating_add(self.config.linger.max(flight.policy.timeout)), None)
+        } else {
+            (now.saturating_add(COPY_LIFETIME), Some(self.requests.saturating_add(COPY_REQUESTS)))
+        };
+        self.retired.push(Retired { sequence, request: flight.request.id(), until, until_request });
     }
 
     fn forget_retired(&mut self, now: Time) {
-        self.retired.retain(|retired| retired.outstanding > 0 && retired.until > now);
+        let next = self.requests.saturating_add(1);
+        self.retired.retain(|retired| {
+            retired.until > now && retired.until_request.is_none_or(|request| request > next)
+        });
     }
 
     /// The next number in turn that no answer can be confused over.
@@ -373,3 +382,6 @@ impl Exchange {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

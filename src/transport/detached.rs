@@ -36,10 +36,10 @@ pub(super) async fn run<T: Send + 'static>(
         drop(running);
     });
     let watchdog = spawn(move || {
-        if done.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
-            if let Some(sender) = take(&sender) {
-                let _ = sender.send(None);
-            }
+        if done.recv_timeout(limit) == Err(RecvTimeoutError::Timeout)
+            && let Some(sender) = take(&sender)
+        {
+            let _ = sender.send(None);
         }
     });
     if let Err(error) = worker.and(watchdog) {

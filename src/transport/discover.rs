@@ -221,9 +221,8 @@ impl Discovery {
                     found.push(self.udp(place, link, true));
                 }
                 UdpTarget::Range { first, last, port } => {
-                    let ips = expand_range(*first, *last, MAX_ADDRESSES - found.len().min(MAX_ADDRESSES))
-                        .ok_or_else(|| too_many(target))?;
-                    for ip in ips {
+                    let room = MAX_ADDRESSES.saturating_sub(found.len());
+                    for ip in expand_range(target, *first, *last, room)? {
                         found.push(self.udp(HostPort { host: ip.to_string(), port: *port }, link, false));
                     }
                 }
@@ -279,22 +278,31 @@ fn plain_name(glob: &glob::Pattern) -> String {
     glob.as_str().replace("[*]", "*").replace("[?]", "?").replace("[]]", "]").replace("[[]", "[")
 }
 
-/// Every address from `first` to `last`; `None` for more than `most` of them, and for ends that make no range.
-fn expand_range(first: IpAddr, last: IpAddr, most: usize) -> Option<Vec<IpAddr>> {
-    let (first, last, to_ip): (u128, u128, fn(u128) -> Option<IpAddr>) = match (first, last) {
+/// Every address from `first` to `last`, at most `most` of them.
+fn expand_range(target: &str, first: IpAddr, last: IpAddr, most: usize) -> Result<Vec<IpAddr>, Cause> {
+    let (from, to, to_ip): (u128, u128, fn(u128) -> Option<IpAddr>) = match (first, last) {
         (IpAddr::V4(first), IpAddr::V4(last)) => (first.to_bits().into(), last.to_bits().into(), |bits| {
             u32::try_from(bits).ok().map(|bits| Ipv4Addr::from_bits(bits).into())
         }),
         (IpAddr::V6(first), IpAddr::V6(last)) => {
             (first.to_bits(), last.to_bits(), |bits| Some(Ipv6Addr::from_bits(bits).into()))
         }
-        _ => return None,
+        _ => return Err(no_range(first, last)),
     };
-    let count = usize::try_from(last.checked_sub(first)?).ok()?.checked_add(1)?;
-    if count > most {
-        return None;
+    let steps = to.checked_sub(from).ok_or_else(|| no_range(first, last))?;
+    if usize::try_from(steps).map_or(true, |steps| steps >= most) {
+        return Err(too_many(target));
     }
-    (first..=last).map(to_ip).collect()
+    Ok((from..=to).filter_map(to_ip).collect())
+}
+
+fn no_range(first: IpAddr, last: IpAddr) -> Cause {
+    Cause::new(
+        Class::Plan,
+        "plan.bad_address",
+        format!("expected a range from a lower to a higher address of one kind, got `{first}-{last}`"),
+        "write the lower address first",
+    )
 }
 
 fn too_many(target: &str) -> Cause {

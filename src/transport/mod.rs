@@ -6,6 +6,7 @@ mod discover;
 mod link;
 mod matching;
 mod memory;
+mod open_error;
 mod ports;
 mod resolve;
 mod serial;
@@ -14,7 +15,7 @@ mod tcp;
 mod trace;
 mod udp;
 mod usb;
-mod wire;
+pub(crate) mod wire;
 
 pub use address::{Address, AddressError, DEFAULT_UDP_PORT, HostPort};
 pub use discover::{Candidate, Discovery, MAX_ADDRESSES};

@@ -105,10 +105,10 @@ fn expand(globs: &[glob::Pattern]) -> Vec<(PathBuf, PathBuf)> {
     for glob in globs {
         let Ok(names) = glob::glob(glob.as_str()) else { continue };
         for name in names.take(GLOB_NAMES).take_while(|_| Instant::now() < end).flatten() {
-            if let Ok(real) = std::fs::canonicalize(&name) {
-                if is_device(&real) {
-                    found.push((name, real));
-                }
+            if let Ok(real) = std::fs::canonicalize(&name)
+                && is_device(&real)
+            {
+                found.push((name, real));
             }
         }
     }

@@ -10,6 +10,7 @@ use tokio_serial::{SerialPort as _, SerialStream};
 
 use super::detached;
 use super::link::{Connector, Link, LinkError, LinkErrorKind};
+use super::open_error::open_error;
 use super::stream::{StreamFraming, StreamLink};
 use crate::plan::{FlowControl, FramingChoice, LineState, LinkOptions};
 
@@ -130,7 +131,7 @@ fn is_bridge(path: &str) -> bool {
 }
 
 /// The port behind links such as `/dev/serial/by-id/…`.
-fn real_name(path: &str) -> PathBuf {
+pub(super) fn real_name(path: &str) -> PathBuf {
     std::fs::canonicalize(path).unwrap_or_else(|_| PathBuf::from(path))
 }
 
@@ -228,141 +229,133 @@ fn level(line: LineState) -> Option<bool> {
     }
 }
 
+/// A port that may still hold what was written to it.
+trait Outgoing: Send + 'static {
+    /// Whether something has yet to go out.
+    fn waits(&self) -> bool;
+    /// Throws that away.
+    fn discard(&self);
+}
+
+impl Outgoing for SerialStream {
+    fn waits(&self) -> bool {
+        self.bytes_to_write().is_ok_and(|waiting| waiting > 0)
+    }
+
+    fn discard(&self) {
+        // A port that is gone has nothing left to throw away.
+        let _ = self.clear(serialport::ClearBuffer::Output);
+    }
+}
+
 /// Closes on a thread of its own: the kernel may hold up a close for as long as it likes.
-fn close(stream: SerialStream, address: &str) {
+fn close<P: Outgoing>(port: P, address: &str) {
     let path = address.strip_prefix("serial:").unwrap_or(address);
     let turn = Turn::join(real_name(path));
     let job = move || {
         let end = Instant::now() + DRAIN_LIMIT;
-        while stream.bytes_to_write().is_ok_and(|waiting| waiting > 0) && Instant::now() < end {
+        while port.waits() && Instant::now() < end {
             std::thread::sleep(Duration::from_millis(2));
         }
-        // What did not go out by now never will; thrown away, it cannot hold up the close.
-        let _ = stream.clear(serialport::ClearBuffer::Output);
-        drop(stream);
+        if port.waits() {
+            // What did not go out by now never will; thrown away, it cannot hold up the close. Not done otherwise: a
+            // pseudo-terminal would throw away what the other side has yet to read.
+            port.discard();
+        }
+        drop(port);
         drop(turn);
     };
-    // Without a thread the job, and with it the stream, is dropped here: better slow than leaked.
+    // Without a thread the job, and with it the port, is dropped here: better slow than leaked.
     let _ = detached::spawn(job);
 }
 
-/// Says why a port could not be opened.
-fn open_error(path: &str, error: &serialport::Error) -> LinkError {
-    use serialport::ErrorKind as Kind;
-    let source = std::io::Error::from(error.clone());
-    let (kind, message, help) = match error.kind() {
-        Kind::NoDevice if Path::new(path).exists() || !cfg!(unix) => {
-            let holder = holder(path);
-            let by = holder.as_deref().unwrap_or("another process, which only its owner or root can name");
-            (
-                LinkErrorKind::Busy,
-                format!("expected {path} to be free, but it is held by {by}"),
-                "close that program (a terminal, ModemManager, a second flashfleet), then run again"
-                    .to_owned(),
-            )
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::mpsc::{Receiver, Sender, channel};
+    use std::thread::{self, ThreadId};
+
+    use super::*;
+
+    /// A port with so many bytes to send, one of which goes out at each look; closing it takes as long as the test
+    /// wants.
+    struct Slow {
+        waiting: AtomicUsize,
+        goes_out: bool,
+        discarded: Sender<()>,
+        may_close: Receiver<()>,
+        closed_on: Sender<ThreadId>,
+    }
+
+    impl Outgoing for Slow {
+        fn waits(&self) -> bool {
+            let waiting = self.waiting.load(Ordering::Relaxed);
+            if self.goes_out {
+                self.waiting.store(waiting.saturating_sub(1), Ordering::Relaxed);
+            }
+            waiting > 0
         }
-        Kind::Io(std::io::ErrorKind::PermissionDenied) => {
-            (LinkErrorKind::Denied, format!("this user may not open {path}: {error}"), denied_help(path))
-        }
-        Kind::NoDevice | Kind::Io(std::io::ErrorKind::NotFound) => (
-            LinkErrorKind::NotFound,
-            format!("expected a serial port at {path}, found nothing there"),
-            "check that the device is plugged in and powered; `flashfleet list` shows what there is"
-                .to_owned(),
-        ),
-        _ if is_absent(error) => (
-            LinkErrorKind::NotFound,
-            format!("expected a device behind {path}, found none: {error}"),
-            "check that the device is plugged in and powered; `flashfleet list` shows what there is"
-                .to_owned(),
-        ),
-        _ if is_no_port(error) => (
-            LinkErrorKind::Unavailable,
-            format!("expected a serial port at {path}, found something else: {error}"),
-            "`flashfleet list` shows the ports of this machine".to_owned(),
-        ),
-        _ => (
-            LinkErrorKind::Io,
-            format!("cannot open {path}: {error}"),
-            "unplug the device and plug it in again, then look at the kernel's log".to_owned(),
-        ),
-    };
-    LinkError { kind, message, help, source: Some(std::sync::Arc::new(source)) }
-}
 
-/// Whether the system said what it says of things that are no terminals. The `serialport` crate keeps the text of such
-/// an error and not its number.
-#[cfg(unix)]
-fn is_no_port(error: &serialport::Error) -> bool {
-    use nix::errno::Errno;
-    [Errno::ENOTTY, Errno::EISDIR, Errno::EINVAL, Errno::ELOOP, Errno::ENOTDIR]
-        .iter()
-        .any(|errno| errno.desc() == error.description)
-}
-
-#[cfg(not(unix))]
-fn is_no_port(_error: &serialport::Error) -> bool {
-    false
-}
-
-/// Whether the system said what it says of a port whose device is gone or was never there (`/dev/ttyS7`).
-#[cfg(unix)]
-fn is_absent(error: &serialport::Error) -> bool {
-    use nix::errno::Errno;
-    [Errno::ENXIO, Errno::ENODEV, Errno::EIO].iter().any(|errno| errno.desc() == error.description)
-}
-
-#[cfg(not(unix))]
-fn is_absent(_error: &serialport::Error) -> bool {
-    false
-}
-
-/// The processes that have `path` open, as far as this user may see.
-#[cfg(target_os = "linux")]
-fn holder(path: &str) -> Option<String> {
-    let real = real_name(path);
-    let mut holders = Vec::new();
-    for process in std::fs::read_dir("/proc").ok()?.flatten() {
-        let name = process.file_name();
-        let Some(pid) = name.to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
-        let Ok(files) = std::fs::read_dir(process.path().join("fd")) else { continue };
-        if files.flatten().any(|file| std::fs::read_link(file.path()).is_ok_and(|target| target == real)) {
-            let command = std::fs::read_to_string(process.path().join("comm")).unwrap_or_default();
-            holders.push(if pid == std::process::id() {
-                "this process".to_owned()
-            } else {
-                format!("{} (process {pid})", command.trim())
-            });
+        fn discard(&self) {
+            self.discarded.send(()).unwrap();
         }
     }
-    holders.sort();
-    (!holders.is_empty()).then(|| holders.join(", "))
-}
 
-#[cfg(not(target_os = "linux"))]
-fn holder(_path: &str) -> Option<String> {
-    None
-}
-
-#[cfg(unix)]
-fn denied_help(path: &str) -> String {
-    use std::os::unix::fs::MetadataExt as _;
-    let group = std::fs::metadata(path).ok().and_then(|data| {
-        let group = nix::unistd::Group::from_gid(nix::unistd::Gid::from_raw(data.gid())).ok().flatten()?;
-        // Group root would open far more than ports.
-        (data.gid() != 0).then_some(group.name)
-    });
-    match group {
-        Some(group) => format!(
-            "add the user to the group that owns the port: `sudo usermod -aG {group} $USER`, then log in again; or \
-             install a udev rule for the device"
-        ),
-        None => "install a udev rule that gives the port to the group `dialout`, and add the user to it"
-            .to_owned(),
+    impl Drop for Slow {
+        fn drop(&mut self) {
+            let _ = self.may_close.recv();
+            self.closed_on.send(thread::current().id()).unwrap();
+        }
     }
-}
 
-#[cfg(not(unix))]
-fn denied_help(_path: &str) -> String {
-    "close other programs that use the port".to_owned()
+    /// The port, what was thrown away, what lets it close, and where it closed.
+    fn slow(waiting: usize, goes_out: bool) -> (Slow, Receiver<()>, Sender<()>, Receiver<ThreadId>) {
+        let (discarded, was_discarded) = channel();
+        let (let_close, may_close) = channel();
+        let (closed_on, closed) = channel();
+        let port = Slow { waiting: waiting.into(), goes_out, discarded, may_close, closed_on };
+        (port, was_discarded, let_close, closed)
+    }
+
+    #[test]
+    fn a_close_that_hangs_hangs_no_one_else() {
+        let (port, _discarded, let_close, closed) = slow(0, true);
+        close(port, "serial:/test/hangs");
+        // Reached although the port cannot close yet; meanwhile it has its turn.
+        assert!(IN_TRANSIT.lock().unwrap().contains_key(Path::new("/test/hangs")));
+        let_close.send(()).unwrap();
+        assert_ne!(closed.recv().unwrap(), thread::current().id());
+        // And the next one gets it.
+        Turn::wait(Path::new("/test/hangs")).unwrap();
+    }
+
+    #[test]
+    fn a_close_waits_for_what_still_goes_out_and_throws_nothing_away() {
+        let (port, discarded, let_close, closed) = slow(5, true);
+        let_close.send(()).unwrap();
+        close(port, "serial:/test/goes-out");
+        closed.recv().unwrap();
+        assert!(discarded.try_recv().is_err());
+    }
+
+    #[test]
+    fn a_close_throws_away_what_never_goes_out() {
+        let (port, discarded, let_close, closed) = slow(5, false);
+        let_close.send(()).unwrap();
+        close(port, "serial:/test/stuck");
+        closed.recv().unwrap();
+        assert!(discarded.try_recv().is_ok());
+    }
+
+    #[test]
+    fn only_ports_with_a_uart_have_a_rate() {
+        assert_eq!(wire_rate("/dev/ttyUSB7", 115_200), Some(11_520.0));
+        assert_eq!(wire_rate("/dev/ttyACM7", 115_200), None);
+        assert_eq!(wire_rate("/dev/pts/999", 115_200), None);
+        assert!(
+            survives_reset("/dev/ttyUSB7")
+                && survives_reset("/dev/pts/999")
+                && !survives_reset("/dev/ttyACM7")
+        );
+    }
 }

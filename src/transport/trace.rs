@@ -212,10 +212,10 @@ impl WireLayer {
     where
         S: Subscriber + for<'a> LookupSpan<'a>,
     {
-        if let (Some(device), Some(span)) = (device.0, context.span(id)) {
-            if let Some(file) = self.shared.open(&device) {
-                span.extensions_mut().replace(Sink(file));
-            }
+        if let (Some(device), Some(span)) = (device.0, context.span(id))
+            && let Some(file) = self.shared.open(&device)
+        {
+            span.extensions_mut().replace(Sink(file));
         }
     }
 }

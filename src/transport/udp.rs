@@ -23,7 +23,7 @@ use super::resolve::{normal, resolve};
 use super::stream::too_long;
 use super::wire::{self, Direction};
 use crate::plan::Auto;
-use crate::smp::{HEADER_LEN, Header, Op};
+use crate::smp::{HEADER_LEN, Header, HeaderError, Op};
 
 /// Largest message over IPv4 that no Ethernet fragments: 1500 − 20 (IPv4) − 8 (UDP).
 pub const MAX_MESSAGE_V4: usize = 1472;
@@ -229,6 +229,10 @@ impl UdpLink {
         match Header::decode(&bytes).map(|header| HEADER_LEN + usize::from(header.length)) {
             Ok(total) if bytes.len() == total => Some(bytes),
             Ok(total) if bytes.len() < total => {
+                self.part = Some((bytes, now));
+                None
+            }
+            Err(HeaderError::Short(_)) => {
                 self.part = Some((bytes, now));
                 None
             }

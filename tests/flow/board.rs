@@ -49,8 +49,8 @@ pub struct Board {
     pub break_read: Option<usize>,
     pub resets: u32,
     pub actions: Vec<Action>,
-    late: Option<u32>,
-    image: Arc<Image>,
+    pub late: Option<u32>,
+    pub image: Arc<Image>,
 }
 
 /// The image that tests upload.
@@ -103,9 +103,16 @@ impl Board {
         let Some(new) = self.secondary.take() else { return };
         let old = std::mem::replace(&mut self.primary, new);
         let on_test = !self.primary.permanent;
-        self.primary =
-            ImageSlot { slot: 0, active: true, pending: false, permanent: false, confirmed: !on_test, ..self.primary.clone() };
-        self.secondary = Some(ImageSlot { slot: 1, active: false, confirmed: on_test, pending: false, ..old });
+        self.primary = ImageSlot {
+            slot: 0,
+            active: true,
+            pending: false,
+            permanent: false,
+            confirmed: !on_test,
+            ..self.primary.clone()
+        };
+        self.secondary =
+            Some(ImageSlot { slot: 1, active: false, confirmed: on_test, pending: false, ..old });
     }
 
     fn reboot(&mut self) {
@@ -202,7 +209,11 @@ impl Board {
                 Outcome::State(self.state())
             }
             Action::Confirm { hash } => {
-                assert_eq!(self.primary.hash.as_ref(), Some(hash), "only the running image is ever confirmed");
+                assert_eq!(
+                    self.primary.hash.as_ref(),
+                    Some(hash),
+                    "only the running image is ever confirmed"
+                );
                 if !self.forgets_confirm {
                     self.primary.confirmed = true;
                     if let Some(slot) = self.secondary.as_mut() {

@@ -56,8 +56,10 @@ fn a_reset_that_showed_nothing_is_told_as_such() {
 
 #[test]
 fn two_resets_have_two_names() {
-    let names: Vec<String> =
-        flashfleet::flow::planned_steps(&[upload(), reset(), reset(), reset()]).into_iter().map(|step| step.name).collect();
+    let names: Vec<String> = flashfleet::flow::planned_steps(&[upload(), reset(), reset(), reset()])
+        .into_iter()
+        .map(|step| step.name)
+        .collect();
     assert_eq!(names, ["upload app", "reset", "reset #2", "reset #3"]);
 }
 
@@ -72,7 +74,11 @@ fn verify_requires_what_the_plan_says() {
     let mut steps = default_steps();
     steps.push(verify(Some(">=2.0.0"), Some(new_image().hash().to_vec()), Some(true)));
     assert_eq!(walk(&mut Board::new(), &config(steps)).result.verdict, Verdict::Passed);
-    for step in [verify(Some(">=2.0.0"), None, None), verify(None, Some(vec![3; 32]), None), verify(None, None, Some(false))] {
+    for step in [
+        verify(Some(">=2.0.0"), None, None),
+        verify(None, Some(vec![3; 32]), None),
+        verify(None, None, Some(false)),
+    ] {
         let walk = walk(&mut Board::new(), &config(vec![step]));
         assert_eq!((walk.result.verdict, walk.code()), (Verdict::Failed, "verify.mismatch"));
     }

@@ -8,7 +8,8 @@ use super::board::{Board, Boot, config, default_steps, figures, link_failure, up
 
 #[test]
 fn a_broken_link_is_tried_again_as_often_as_the_plan_allows() {
-    let mut board = Board { instead: vec![("upload", link_failure()), ("upload", link_failure())], ..Board::new() };
+    let mut board =
+        Board { instead: vec![("upload", link_failure()), ("upload", link_failure())], ..Board::new() };
     let mut config = config(default_steps());
     config.attempts = 3;
     let walked = walk(&mut board, &config);
@@ -17,7 +18,10 @@ fn a_broken_link_is_tried_again_as_often_as_the_plan_allows() {
 
     let mut board = Board { instead: vec![("upload", link_failure()); 3], ..Board::new() };
     let walked = walk(&mut board, &config);
-    assert_eq!((walked.result.verdict, walked.code(), walked.result.attempts), (Verdict::Error, "link.no_answer", 3));
+    assert_eq!(
+        (walked.result.verdict, walked.code(), walked.result.attempts),
+        (Verdict::Error, "link.no_answer", 3)
+    );
 }
 
 #[test]
@@ -62,7 +66,12 @@ fn a_stop_lets_the_step_end_and_starts_no_other() {
             Directive::Perform(action) => {
                 let outcome = board.act(&action);
                 if outcome == (Outcome::Uploaded { figures: figures(), notes: Vec::new() }) {
-                    flow.stop_after_step(Cause::new(Class::Station, "run.interrupted", "interrupted", "run again"));
+                    flow.stop_after_step(Cause::new(
+                        Class::Station,
+                        "run.interrupted",
+                        "interrupted",
+                        "run again",
+                    ));
                 }
                 flow.handle(outcome);
             }
@@ -81,6 +90,8 @@ fn a_stop_lets_the_step_end_and_starts_no_other() {
 fn a_stop_before_the_first_step_leaves_the_device_untouched() {
     let mut flow = Flow::new(&config(vec![upload()]));
     flow.stop_after_step(Cause::new(Class::Station, "run.interrupted", "interrupted", "run again"));
-    let Directive::Finished(result) = flow.next(std::time::Duration::ZERO) else { panic!("nothing is to be done") };
+    let Directive::Finished(result) = flow.next(std::time::Duration::ZERO) else {
+        panic!("nothing is to be done")
+    };
     assert_eq!((result.verdict, result.changed), (Verdict::Aborted, false));
 }

@@ -91,7 +91,11 @@ fn somebody_elses_pending_image_costs_two_resets() {
     board.secondary = Some(ImageSlot { pending: true, ..slot(1, "3.0.0", &OTHER) });
     let walk = walk_default(&mut board);
     assert_eq!(walk.result.verdict, Verdict::Passed, "{:?}", walk.result.cause);
-    assert!(board.trail().starts_with("read mode reset await read reset await read slots upload"), "{}", board.trail());
+    assert!(
+        board.trail().starts_with("read mode reset await read reset await read slots upload"),
+        "{}",
+        board.trail()
+    );
 }
 
 #[test]
@@ -131,6 +135,10 @@ fn a_bootloader_that_cannot_test_is_refused_untouched() {
     }
     for mode in [None, Some(1), Some(2), Some(3), Some(9)] {
         let mut board = Board { mode, ..Board::new() };
-        assert_eq!(walk(&mut board, &config(default_steps())).result.verdict, Verdict::Passed, "mode {mode:?}");
+        assert_eq!(
+            walk(&mut board, &config(default_steps())).result.verdict,
+            Verdict::Passed,
+            "mode {mode:?}"
+        );
     }
 }

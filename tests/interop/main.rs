@@ -1,4 +1,12 @@
 //! flashfleet against real SMP servers: MCUboot boards under QEMU, Zephyr programs behind terminals and UDP.
+//!
+//! `cargo test --test interop` fetches what it needs into `.cache/` and runs them. It takes root (network
+//! namespaces), Python 3 with venv, qemu-system-arm, iproute2 and libc6:i386; what is missing is told by name.
+//! `cargo test --test interop -- --ignored record` writes `tests/data/transcripts/` again.
+//!
+//! The rig (all but the tests of flashfleet themselves) uses nothing of flashfleet, so that it can judge it.
+
+#![expect(clippy::unwrap_used, reason = "a broken rig ends the test that needed it")]
 
 mod console;
 mod error;
@@ -12,6 +20,7 @@ mod qemu;
 mod qmp;
 mod readback;
 mod record;
+mod record_board;
 mod rig_tests;
 mod terminal;
 mod uart;

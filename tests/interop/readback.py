@@ -2,6 +2,9 @@
 
 usage: readback.py ADDRESS list | params | echo TEXT | upload FILE | test HASH | confirm [HASH] | reset
 
+smpclient sends nothing twice, and Zephyr's pool of line buffers holds two lines: a longer message is lost where the
+server gets too little time between them. So messages stay within two lines.
+
 ADDRESS is `tcp:HOST:PORT` (console framing over a TCP serial server), `serial:PATH` or `udp:HOST`.
 """
 
@@ -19,8 +22,10 @@ from smpclient import SMPClient
 from smpclient.generics import success
 from smpclient.requests.image_management import ImageStatesRead, ImageStatesWrite
 from smpclient.requests.os_management import EchoWrite, MCUMgrParametersRead, ResetWrite
-from smpclient.transport.serial import SMPSerialTransport
+from smpclient.transport.serial import BufferParams, SMPSerialTransport
 from smpclient.transport.udp import SMPUDPTransport
+
+TWO_LINES = BufferParams(line_length=128, line_buffers=2)
 
 
 @contextlib.contextmanager
@@ -110,9 +115,9 @@ def main():
             case "tcp":
                 host, _, port = place.rpartition(":")
                 place = stack.enter_context(terminal_of(host, int(port)))
-                transport = SMPSerialTransport()
+                transport = SMPSerialTransport(TWO_LINES)
             case "serial":
-                transport = SMPSerialTransport()
+                transport = SMPSerialTransport(TWO_LINES)
             case "udp":
                 transport = SMPUDPTransport()
             case _:

@@ -43,7 +43,10 @@ fn rig_stock_image_is_the_signed_file_of_the_set() -> Result<()> {
     let image = Image::stock()?;
     assert_eq!(image.bytes, std::fs::read(fixtures.file(&name)?)?);
     // Hashing it again must give the hash that imgtool gave it.
-    assert_eq!(image.clone().with_version(0, 0, 0, 0), image);
+    let mut blank = image.clone();
+    let hash = blank.bytes.len() - 32;
+    blank.bytes[hash..].fill(0);
+    assert_eq!(blank.with_version(0, 0, 0, 0), image);
     Ok(())
 }
 

@@ -1,5 +1,5 @@
-//! A board's UART, served over TCP as a terminal server would: one client at a time, and what the board prints
-//! is kept.
+//! A board's UART, served over TCP as a terminal server would: one client at a time, bytes to the board at the pace
+//! of its wire, and what the board prints is kept.
 //!
 //! Real hardware loses the bytes that reach it while no firmware listens. QEMU's UART keeps them, and once they
 //! fill its FIFO before the firmware clears the receive event, no event ever comes again: the board stays deaf,
@@ -18,6 +18,10 @@ use crate::qmp::Qmp;
 const INTENSET: u32 = 0x4000_2304;
 /// Its bit for a received byte: set once the firmware listens, cleared by a reset.
 const RXDRDY: u32 = 1 << 2;
+
+/// Bytes that are passed on at once, and how long a wire of 115200 baud takes for them at ten bits each.
+const PART: usize = 32;
+const PART_TIME: Duration = Duration::from_nanos(1_000_000_000 / 115_200 * 10 * PART as u64);
 
 /// The served UART; dropping it cuts its client off.
 #[derive(Debug)]
@@ -128,14 +132,17 @@ impl Shared {
         // After which reset the firmware was last seen to listen: it does so until the next.
         let mut listening_since = None;
         while let Ok(count @ 1..) = client.read(&mut bytes) {
-            let resets = self.qmp.resets();
-            if listening_since != Some(resets) && listens(&self.qmp).unwrap_or(false) {
-                listening_since = Some(resets);
-            }
-            if listening_since != Some(resets) {
-                self.unheard.fetch_add(count, Ordering::SeqCst);
-            } else if (&self.board).write_all(&bytes[..count]).is_err() {
-                break;
+            for part in bytes[..count].chunks(PART) {
+                let resets = self.qmp.resets();
+                if listening_since != Some(resets) && listens(&self.qmp).unwrap_or(false) {
+                    listening_since = Some(resets);
+                }
+                if listening_since != Some(resets) {
+                    self.unheard.fetch_add(part.len(), Ordering::SeqCst);
+                } else if (&self.board).write_all(part).is_err() {
+                    break;
+                }
+                std::thread::sleep(PART_TIME);
             }
         }
         *self.client.lock().unwrap() = None;

@@ -23,9 +23,12 @@ const BREATH: Duration = Duration::from_millis(20);
 /// How long a read waits before it looks whether the connection is still wanted; tenths of a second on a terminal.
 const LOOK_UP: Duration = Duration::from_millis(100);
 
+/// Puts one message on the wire.
+type Transmit = Box<dyn FnMut(&[u8]) -> std::io::Result<()> + Send>;
+
 /// A connection to a server under any framing, closed for good when this is dropped.
 pub(crate) struct Wire {
-    send: Option<Box<dyn FnMut(&[u8]) -> std::io::Result<()> + Send>>,
+    send: Option<Transmit>,
     messages: Receiver<Vec<u8>>,
     closed: Arc<AtomicBool>,
     reader: Option<JoinHandle<()>>,

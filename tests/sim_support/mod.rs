@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use flashfleet::smp::message::image::UploadChunk;
+use flashfleet::smp::message::os::Reset;
 use flashfleet::smp::message::{DecodeError, Request, decode_response, encode_body};
 use flashfleet::smp::{Header, Version};
 use flashfleet::transport::{Connector, Link, LinkError};
@@ -47,7 +49,7 @@ impl Client {
         let (header, payload) = Header::split(&answer).unwrap();
         assert_eq!((header.op, header.sequence), (R::OP.response(), self.sequence));
         assert_eq!((header.group, header.command), (R::GROUP, R::COMMAND));
-        Some(decode_response(header.version, payload))
+        Some(decode_response(payload))
     }
 
     /// Sends a request that must be answered with success.
@@ -92,4 +94,26 @@ pub(crate) fn image(version: (u8, u8, u16), payload: &[u8]) -> Vec<u8> {
 /// The TLV hash at the end of [`image`].
 pub(crate) fn hash_of(image: &[u8]) -> Vec<u8> {
     image[image.len() - 32..].to_vec()
+}
+
+/// Uploads in chunks of 128 bytes; every answer must be the offset of the next.
+pub(crate) async fn upload(client: &mut Client, image: &[u8]) {
+    for (index, data) in image.chunks(128).enumerate() {
+        let off = u32::try_from(index * 128).unwrap();
+        let answer = client.get(&chunk(image, off, data.len())).await;
+        assert_eq!(answer.off, Some(u64::from(off) + data.len() as u64));
+    }
+}
+
+/// One chunk of an image, with the length of the whole where it is the first.
+pub(crate) fn chunk(image: &[u8], off: u32, len: usize) -> UploadChunk<'_> {
+    let data = &image[off as usize..off as usize + len];
+    let len = (off == 0).then(|| u32::try_from(image.len()).unwrap());
+    UploadChunk { off, len, data, ..UploadChunk::default() }
+}
+
+/// Asks for a reset, and waits until the device can be back.
+pub(crate) async fn reset(client: &mut Client) {
+    client.get(&Reset::default()).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
 }

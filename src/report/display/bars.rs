@@ -2,7 +2,6 @@
 //! it, an overall bar below it.
 
 use std::collections::VecDeque;
-use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
@@ -49,7 +48,6 @@ impl Bars {
         let multi = MultiProgress::with_draw_target(target);
         let overall = multi.add(ProgressBar::new(0));
         overall.set_style(style("{elapsed_precise} [{wide_bar:.cyan}] {pos}/{len} devices{msg}"));
-        overall.enable_steady_tick(Duration::from_millis(500));
         Self { multi, overall, rows: Vec::new(), max_rows, waiting: VecDeque::new() }
     }
 
@@ -83,6 +81,12 @@ impl Bars {
             row.bar.set_length(total);
             row.bar.set_position(done);
         }
+    }
+
+    /// Draws everything anew: times go on, and what came too fast to be drawn is caught up with.
+    pub(super) fn tick(&self) {
+        self.rows.iter().for_each(|row| row.bar.tick());
+        self.overall.tick();
     }
 
     /// Takes everything off the screen but the lines that were printed.
@@ -151,4 +155,108 @@ fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template)
         .unwrap_or_else(|_| ProgressStyle::default_bar())
         .progress_chars("=> ")
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::DateTime;
+    use indicatif::InMemoryTerm;
+
+    use super::*;
+    use crate::identity::Identity;
+    use crate::report::event::{PlannedStep, Verdict};
+
+    const HEIGHT: u16 = 24;
+
+    struct Stage {
+        term: InMemoryTerm,
+        bars: Bars,
+        tracker: Tracker,
+        seq: u64,
+    }
+
+    impl Stage {
+        fn new() -> Self {
+            let term = InMemoryTerm::new(HEIGHT, 120);
+            let target = ProgressDrawTarget::term_like_with_hz(Box::new(term.clone()), u8::MAX);
+            Self { bars: Bars::on_target(target, MAX_ROWS), term, tracker: Tracker::default(), seq: 0 }
+        }
+
+        fn tell(&mut self, device: usize, kind: EventKind) {
+            let at = DateTime::UNIX_EPOCH;
+            let event = Event { seq: self.seq, at, device: Some(DeviceId(format!("d{device}"))), kind };
+            self.seq += 1;
+            let ended = self.tracker.on(&event);
+            self.bars.on(&event, ended.as_ref(), &self.tracker, false);
+        }
+
+        fn start(&mut self, device: usize) {
+            let (target, address) = ("rack".to_owned(), format!("sim:{device}"));
+            let steps = vec![PlannedStep { name: "upload app".to_owned() }];
+            self.tell(
+                device,
+                EventKind::DeviceFound { target, address, identity: Identity::default(), steps },
+            );
+            self.tell(device, EventKind::DeviceStarted { attempt: 1 });
+            self.tell(device, EventKind::StepStarted { step: 0, name: "upload app".to_owned() });
+        }
+
+        fn finish(&mut self, device: usize, verdict: Verdict) {
+            self.tell(
+                device,
+                EventKind::DeviceFinished {
+                    verdict,
+                    changed: Some(true),
+                    cause: None,
+                    attempts: 1,
+                    images: Vec::new(),
+                    on_test: false,
+                    duration_s: 1.0,
+                },
+            );
+        }
+
+        fn screen(&self) -> String {
+            // Drawing is allowed every few milliseconds: wait until each row may be drawn once.
+            std::thread::sleep(std::time::Duration::from_millis(60));
+            self.bars.tick();
+            self.term.contents()
+        }
+    }
+
+    #[test]
+    fn the_block_never_grows_beyond_its_cap() {
+        let mut stage = Stage::new();
+        (0..1000).for_each(|device| stage.start(device));
+        assert_eq!(stage.bars.rows.len(), MAX_ROWS);
+        let screen = stage.screen();
+        assert_eq!(screen.lines().filter(|line| line.contains("upload app")).count(), MAX_ROWS, "{screen}");
+        assert!(screen.contains("0/1000 devices, 988 more running"), "{screen}");
+    }
+
+    #[test]
+    fn a_finished_device_leaves_its_line_and_its_row() {
+        let mut stage = Stage::new();
+        (0..MAX_ROWS + 1).for_each(|device| stage.start(device));
+        stage.finish(0, Verdict::Passed);
+        stage.finish(1, Verdict::Failed);
+        let screen = stage.screen();
+        assert!(screen.contains("passed    rack sim:0  1.0 s"), "{screen}");
+        assert!(screen.contains("failed    rack sim:1  upload app:"), "{screen}");
+        assert!(screen.contains("rack sim:12  upload app"), "the one that waited has a row now: {screen}");
+        assert!(screen.contains("2/13 devices, 1 not passed"), "{screen}");
+        stage.bars.clear();
+        let left = stage.term.contents();
+        assert_eq!(left.lines().count(), 2, "only the lines stay: {left}");
+    }
+
+    #[test]
+    fn a_row_tells_bytes_rate_and_time_left() {
+        let mut stage = Stage::new();
+        stage.start(0);
+        stage.bars.progress(&DeviceId("d0".to_owned()), 500_000, 1_000_000);
+        let screen = stage.screen();
+        assert!(screen.contains("500.00 kB/1.00 MB"), "{screen}");
+        assert!(screen.contains(" left"), "{screen}");
+    }
 }

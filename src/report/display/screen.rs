@@ -106,8 +106,10 @@ impl Display {
 
     /// Catches up with the time.
     pub fn tick(&mut self, at: DateTime<Utc>) {
-        if let View::Plain(plain) = &mut self.view {
-            plain.tick(at, &self.tracker, &mut self.out);
+        match &mut self.view {
+            View::None => {}
+            View::Plain(plain) => plain.tick(at, &self.tracker, &mut self.out),
+            View::Bars(bars) => bars.tick(),
         }
     }
 

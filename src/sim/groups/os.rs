@@ -37,10 +37,8 @@ pub(in crate::sim) fn os(
                         answer.bool("no-downgrade", true);
                     }
                 }
-                Some(_) => {
-                    let rc = QUERY_YIELDS_NO_ANSWER;
-                    return Err(Refused::Group { group: group::OS, rc, reason: None });
-                }
+                // The group's number, but given as an error of SMP itself, in both protocol versions.
+                Some(_) => return Err(Refused::Smp(QUERY_YIELDS_NO_ANSWER)),
             }
         }
         _ => return Err(SmpError::NotSupported.into()),
@@ -60,6 +58,7 @@ pub(in crate::sim) fn statistics(
             Err(Refused::Group { group: group::STAT, rc: INVALID_STAT_NAME, reason: None })
         }
         (Op::Read, 1) => {
+            answer.number("rc", 0);
             answer.list("stat_list");
             answer.close();
             Ok(Effects::default())

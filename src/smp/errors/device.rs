@@ -67,6 +67,12 @@ impl DeviceError {
         self.group.is_none() && matches!(self.rc, mgmt::NO_MEMORY | mgmt::BUSY)
     }
 
+    /// The device found the message damaged or cut short: `MGMT_ERR_ECORRUPT`.
+    #[must_use]
+    pub fn is_corrupt(&self) -> bool {
+        self.group.is_none() && self.rc == mgmt::CORRUPT
+    }
+
     /// The device does not know the command at all, so another way has to be found: `MGMT_ERR_ENOTSUP`.
     #[must_use]
     pub fn is_not_supported(&self) -> bool {
@@ -206,7 +212,7 @@ fn image_help(name: &str) -> &'static str {
             "no slot holds an image with this hash: look at the image list and upload the image again"
         }
         "no_free_slot" => {
-            "the other slot is in use, pending or not confirmed: confirm the running image or reset the device, \
+            "the device keeps the other slot, mostly to go back to it: confirm the running image or reset the device, \
              then try again"
         }
         "flash_open_failed" | "flash_read_failed" | "flash_write_failed" | "flash_erase_failed" => {

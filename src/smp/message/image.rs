@@ -122,7 +122,7 @@ impl Request for UploadChunk<'_> {
 /// Image erase (command 5).
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Erase {
-    /// The slot; the server erases slot 1 where it is not sent.
+    /// The slot, counted over all images; the server erases the one that is not running where it is not sent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub slot: Option<u32>,
 }

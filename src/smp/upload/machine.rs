@@ -13,7 +13,7 @@ use std::sync::Arc;
 use super::types::{
     Action, ChunkId, ChunkRequest, ListOutcome, Progress, UploadConfig, UploadError, UploadStats,
 };
-use crate::smp::chunk::Layout;
+use crate::smp::chunk::{Layout, MAX_MESSAGE};
 use crate::smp::errors::{DeviceError, ResponseError};
 use crate::smp::exchange::{ExchangeError, Policy};
 use crate::smp::message::image::{UploadChunk, UploadResponse};
@@ -59,6 +59,8 @@ pub struct Upload {
     acked: usize,
     /// What is sent next.
     next: usize,
+    /// The server took a chunk, so their length is not at fault.
+    taken: bool,
     /// In the order of sending.
     in_flight: Vec<InFlight>,
     cancelled: VecDeque<ChunkId>,
@@ -70,7 +72,7 @@ pub struct Upload {
     busy: u32,
     looks: u32,
     first_sent: Option<Time>,
-    first_answer: Option<Time>,
+    first_success: Option<Time>,
     sent: Ranges,
     stats: UploadStats,
 }
@@ -98,6 +100,7 @@ impl Upload {
             state: State::Running,
             acked: 0,
             next: 0,
+            taken: false,
             in_flight: Vec::new(),
             cancelled: VecDeque::new(),
             next_id: 0,
@@ -106,7 +109,7 @@ impl Upload {
             busy: 0,
             looks: 0,
             first_sent: None,
-            first_answer: None,
+            first_success: None,
             sent: Ranges::default(),
             stats: UploadStats::default(),
         })
@@ -154,8 +157,9 @@ impl Upload {
         match outcome {
             Ok(answer) => {
                 self.stats.resent_chunks += u64::from(answer.sends.saturating_sub(1));
-                self.note_answer(now);
-                match answer.decode::<UploadChunk<'_>>() {
+                let response = answer.decode::<UploadChunk<'_>>();
+                self.note_answer(now, response.is_ok());
+                match response {
                     Ok(response) => self.handle_response(&chunk, &response),
                     Err(error) => self.handle_refusal(now, &chunk, error),
                 }
@@ -169,7 +173,7 @@ impl Upload {
         let State::Looking(look) = self.state.clone() else { return };
         match (outcome, look) {
             (ListOutcome::Present, _) => {
-                self.note_answer(now);
+                self.note_answer(now, true);
                 self.stats.seen_in_list = true;
                 self.finish();
             }
@@ -223,7 +227,7 @@ impl Upload {
         self.first_sent.get_or_insert(now);
         let new_bytes = self.sent.add(offset, end);
         self.stats.bytes += new_bytes;
-        if self.first_answer.is_some() {
+        if self.first_success.is_some() {
             self.stats.streamed_bytes += new_bytes;
         }
         self.stats.resent_chunks += u64::from(new_bytes == 0);
@@ -292,6 +296,7 @@ impl Upload {
     /// in flight where they go on from there.
     fn advance(&mut self, offset: usize) {
         self.acked = offset;
+        self.taken = true;
         self.stalls = 0;
         self.busy = 0;
         let (done, open): (Vec<_>, Vec<_>) = self.in_flight.drain(..).partition(|chunk| chunk.end <= offset);
@@ -305,6 +310,10 @@ impl Upload {
 
     fn handle_refusal(&mut self, now: Time, chunk: &InFlight, error: ResponseError) {
         match error.source {
+            // Servers that cut a message that is too long, as over UDP, say that it is damaged.
+            DecodeError::Device(device) if chunk.start == 0 && device.is_corrupt() && self.may_shrink() => {
+                self.shrink()
+            }
             DecodeError::Device(device) if device.is_busy() => self.pause(now, chunk, device),
             DecodeError::Device(error) => {
                 let request = RequestId::of::<UploadChunk<'_>>();
@@ -327,9 +336,9 @@ impl Upload {
         self.fail_unanswered(chunk.start, error);
     }
 
-    /// Whether the first chunk's silence may still be blamed on its length.
+    /// Whether the trouble with the first chunk may still be blamed on its length.
     fn may_shrink(&self) -> bool {
-        self.first_answer.is_none()
+        !self.taken
             && self.stats.shrunk_to.is_none()
             && self.config.shrink_to.is_some_and(|smaller| smaller < self.layout.max_message)
     }
@@ -411,21 +420,21 @@ impl Upload {
         self.fail(UploadError::Unanswered { offset, len: self.bytes.len(), error });
     }
 
-    fn note_answer(&mut self, now: Time) {
+    fn note_answer(&mut self, now: Time, success: bool) {
         let since = |then: Option<Time>| now.saturating_sub(then.unwrap_or(now));
         self.stats.duration = since(self.first_sent);
-        if self.first_answer.is_none() {
-            self.first_answer = Some(now);
+        if success && self.first_success.is_none() {
+            self.first_success = Some(now);
             self.stats.erase = self.stats.duration;
         }
-        self.stats.streaming = since(self.first_answer);
+        self.stats.streaming = since(self.first_success);
     }
 }
 
 /// The layout of an upload's messages, without the SHA-256 where the image header does not fit beside it.
 fn layout(config: &UploadConfig, len: usize, max_message: usize) -> Result<Layout, UploadError> {
     let with_sha = Layout {
-        max_message,
+        max_message: max_message.min(MAX_MESSAGE),
         image_number: config.image_number,
         len,
         sha: config.send_sha,

@@ -8,3 +8,8 @@ pub use types::{
     Action, ChunkId, ChunkRequest, Limits, ListOutcome, Progress, Timeouts, UploadConfig, UploadError,
     UploadStats,
 };
+
+#[cfg(test)]
+mod fake;
+#[cfg(test)]
+mod tests;

@@ -169,13 +169,13 @@ pub struct UploadStats {
     /// Bytes of the file that were sent, each counted once however often it went. Less than the file where an earlier
     /// upload was resumed.
     pub bytes: usize,
-    /// Those of them that were first sent after the first answer.
+    /// Those of them that were first sent after the first success.
     pub streamed_bytes: usize,
     /// From the first sending to the last answer.
     pub duration: Duration,
-    /// From the first answer to the last: without the erasing of the slot.
+    /// From the first success to the last answer: without the erasing of the slot.
     pub streaming: Duration,
-    /// From the first sending to the first answer: mostly the erasing of the slot.
+    /// From the first sending to the first success: mostly the erasing of the slot.
     pub erase: Duration,
     /// Chunks sent, the first time or again.
     pub chunks: u64,
