@@ -20,19 +20,17 @@ use super::yaml::{Key, Node, Resolved, Value};
 /// Most problems of one description.
 const MAX_PROBLEMS: usize = 20;
 
-/// Reads `node` as `T`. `None` where something was wrong, which has been reported.
-pub(super) fn read<T: DeserializeOwned>(problems: &Problems<'_>, node: &Node) -> Option<T> {
+/// Reads `node`, the value of the key `what`, as `T`. `None` where something was wrong, which has been reported.
+pub(super) fn read<T: DeserializeOwned>(problems: &Problems<'_>, node: &Node, what: &str) -> Option<T> {
     let mut skip = BTreeSet::new();
     for _ in 0..MAX_PROBLEMS {
-        match T::deserialize(Source { node, skip: &skip, what: None }) {
+        match T::deserialize(Source { node, skip: &skip, what: Some(what) }) {
             Ok(value) => return skip.is_empty().then_some(value),
-            Err(Error { place: None, fault, .. }) => {
-                report(problems, &node.at, &fault, None);
-                return None;
-            }
-            Err(Error { place: Some(place), fault }) => {
+            Err(error) => {
+                let Error { place: Some(place), fault } = error.or_at(&node.at, node, Some(what)) else { return None };
                 report(problems, &place.at, &fault, place.what.as_deref());
-                if !skip.insert(place.entry) {
+                // The root cannot be left out.
+                if place.entry == node.at.start || !skip.insert(place.entry) {
                     return None;
                 }
             }
@@ -319,7 +317,7 @@ mod tests {
     fn read_text(text: &str) -> (Option<Outer>, Vec<(usize, usize, &'static str, String)>) {
         let node = yaml::parse(text).unwrap().unwrap();
         let problems = Problems::new(text);
-        let value = read(&problems, &node);
+        let value = read(&problems, &node, "outer");
         let found = problems.finish().0.into_iter().map(|d| {
             let place = d.place.unwrap();
             (place.line, place.column, d.code, format!("{}; {}", d.message, d.help))

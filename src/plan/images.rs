@@ -28,9 +28,11 @@ pub(super) struct PlanImage {
 /// The images by name, those that could not be loaded included.
 pub(super) type Images = BTreeMap<String, PlanImage>;
 
-/// Reads the map `images`; `base` is the folder that file names are relative to.
-pub(super) fn read(reader: &Reader<'_>, node: &Node, base: &Path) -> Images {
+/// Reads the map `images`; `base` is the folder that file names are relative to. `None` where there is no map, and so
+/// nothing is known of any name.
+pub(super) fn read(reader: &Reader<'_>, node: &Node, base: &Path) -> Option<Images> {
     let Value::Mapping(entries) = &node.value else {
+<<<<<<< HEAD
         reader.wrong_type(
             node,
             "`images`",
@@ -38,6 +40,10 @@ pub(super) fn read(reader: &Reader<'_>, node: &Node, base: &Path) -> Images {
             "give each image a name: `images: { app: { file: app.bin } }`",
         );
         return Images::new();
+=======
+        reader.wrong_type(node, "`images`", "a map", "give each image a name: `images: { app: { file: app.bin } }`");
+        return None;
+>>>>>>> plan
     };
     let mut images = Images::new();
     for (key, node) in entries {
@@ -47,7 +53,7 @@ pub(super) fn read(reader: &Reader<'_>, node: &Node, base: &Path) -> Images {
         }
         images.insert(key.name.clone(), read_image(reader, node, base));
     }
-    images
+    Some(images)
 }
 
 fn read_image(reader: &Reader<'_>, node: &Node, base: &Path) -> PlanImage {

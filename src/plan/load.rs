@@ -104,7 +104,10 @@ fn read(problems: &Problems<'_>, path: &Path, sha256: String) -> Option<Plan> {
     let fields = reader.fields(&root, &PLAN)?;
     let _: Option<u64> = fields.whole("version");
     let base = path.parent().unwrap_or(Path::new(""));
-    let images = fields.get("images").map_or_else(Images::new, |node| images::read(&reader, node, base));
+    let images = match fields.get("images") {
+        Some(node) => images::read(&reader, node, base)?,
+        None => Images::new(),
+    };
     let targets = fields.get("targets").map_or_else(Vec::new, |node| targets::read(&reader, node, &images));
     rules::check_targets(problems, &targets);
     Some(Plan {

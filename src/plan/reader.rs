@@ -44,7 +44,11 @@ impl<'a> Reader<'a> {
     fn out_of_range(&self, node: &Node, what: &str, min: impl ToString, max: impl ToString, help: &str) {
         let (min, max) = (min.to_string(), max.to_string());
         let must = if min == max { format!("must be {min}") } else { format!("must be {min} to {max}") };
-        let message = format!("{what} {must}, but is {}", describe(node));
+        let actual = match &node.value {
+            Value::Scalar(scalar) => excerpt(&scalar.text),
+            Value::Sequence(_) | Value::Mapping(_) => describe(node),
+        };
+        let message = format!("{what} {must}, but is {actual}");
         self.problems.add("plan.out_of_range", &node.at, message, help);
     }
 

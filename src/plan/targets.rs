@@ -208,7 +208,7 @@ fn read_addresses<T>(
 }
 
 fn read_sim(reader: &Reader<'_>, node: &Node) -> Option<SimSpec> {
-    let spec: SimSpec = derived::read(reader.problems, node)?;
+    let spec: SimSpec = derived::read(reader.problems, node, "sim")?;
     for problem in spec.problems() {
         let at = derived::find(node, problem.field).unwrap_or(&node.at);
         let help = "`flashfleet schema plan` describes every key of a simulated device";
