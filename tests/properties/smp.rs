@@ -93,6 +93,18 @@ proptest! {
     }
 
     #[test]
+    fn console_frame_is_whole_without_its_last_newline(
+        first in vec(any::<u8>(), 0..200),
+        second in vec(any::<u8>(), 0..200),
+        line_length in 7_usize..200,
+    ) {
+        let mut stream = console::encode(&first, line_length);
+        stream.pop();
+        stream.extend(console::encode(&second, line_length));
+        prop_assert_eq!(decode(&stream, &[]).0, vec![first, second]);
+    }
+
+    #[test]
     fn console_text_between_the_lines_of_a_frame_does_no_harm(
         message in vec(any::<u8>(), 100..300),
         text in "[ -~]{0,60}",
