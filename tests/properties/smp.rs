@@ -112,7 +112,7 @@ proptest! {
         let frame = console::encode(&message, 64);
         let stream: Vec<u8> = frame
             .split_inclusive(|byte| *byte == b'\n')
-            .flat_map(|line| [line, text.as_bytes(), b"\r\n"].concat())
+            .flat_map(|line| [&line[..line.len() - 1], b"\r\n", text.as_bytes(), b"\r\n"].concat())
             .collect();
         let (decoded, _) = decode(&stream, &[]);
         prop_assert_eq!(decoded, vec![message]);

@@ -7,17 +7,11 @@ use super::*;
 use crate::cause::{Cause, Class};
 use crate::smp::chunk::MAX_MESSAGE;
 use crate::smp::exchange::ExchangeError;
-use crate::smp::{Answer, Version};
 
 const SECOND: Duration = Duration::from_secs(1);
 
 fn config() -> UploadConfig {
     UploadConfig::new(256)
-}
-
-/// The answer to a chunk with this payload.
-fn answer(chunk: &ChunkRequest, payload: Vec<u8>) -> Answer {
-    Answer { request: chunk.request.id(), version: Version::V2, payload, rtt: Duration::ZERO, sends: 1 }
 }
 
 fn code(error: UploadError) -> String {
@@ -395,37 +389,6 @@ fn server_out_of_buffers_gets_fewer_at_once() {
 }
 
 #[test]
-fn window_shrinks_when_the_server_is_out_of_buffers() {
-    /// Everything that the upload sends before it waits.
-    fn sent(upload: &mut Upload, now: Duration) -> (Vec<ChunkRequest>, Option<Duration>) {
-        let mut chunks = Vec::new();
-        loop {
-            match upload.poll(now) {
-                Action::Send(chunk) => chunks.push(chunk),
-                Action::Cancel(_) => {}
-                Action::Wait(until) => return (chunks, until),
-                other => panic!("expected chunks, got {other:?}"),
-            }
-        }
-    }
-    let config = UploadConfig { window: 3, ..config() };
-    let mut upload = upload(&image(5000), config).expect("an upload");
-    let mut now = Duration::ZERO;
-    let (first, _) = sent(&mut upload, now);
-    assert_eq!(first.len(), 1, "the first chunk goes alone");
-    upload.handle_outcome(now, first[0].id, Ok(answer(&first[0], offset(first[0].len))));
-    for window in [3, 2, 1, 1] {
-        let (chunks, until) = sent(&mut upload, now);
-        assert_eq!((chunks.len(), until), (window, None));
-        assert_eq!(chunks[0].offset, first[0].len, "what was not taken goes again");
-        upload.handle_outcome(now, chunks[0].id, Ok(answer(&chunks[0], smp_error(2))));
-        let (none, until) = sent(&mut upload, now);
-        assert_eq!(none, []);
-        now = until.expect("a pause");
-    }
-}
-
-#[test]
 fn guessed_length_shrinks_once_after_silence() {
     let image = image(2000);
     let mut server = Server::new(Kind::Zephyr);
@@ -473,18 +436,4 @@ fn guessed_length_shrinks_where_the_server_got_a_part() {
         let error = Bench::new(server).run(&mut upload(&image, config).expect("an upload"));
         assert_eq!(code(error.expect_err("damaged")), "smp.mgmt.corrupt");
     }
-}
-
-#[test]
-fn outcome_of_a_chunk_that_is_over_changes_nothing() {
-    let image = image(2000);
-    let mut upload = upload(&image, config()).expect("an upload");
-    let Action::Send(chunk) = upload.poll(Duration::ZERO) else { panic!("expected a chunk") };
-    assert_eq!(upload.poll(Duration::ZERO), Action::Wait(None));
-    upload.handle_outcome(Duration::ZERO, chunk.id, Ok(answer(&chunk, offset(chunk.len))));
-    let before = upload.progress();
-    upload.handle_outcome(Duration::ZERO, chunk.id, Ok(answer(&chunk, group_error(13))));
-    upload.handle_list(Duration::ZERO, ListOutcome::Present);
-    assert_eq!(upload.progress(), before);
-    assert!(matches!(upload.poll(Duration::ZERO), Action::Send(_)));
 }
