@@ -313,6 +313,7 @@ fn error_that_cannot_be_read_is_no_success() {
     };
     malformed("0b00000800000105 bf 63657272 bf ff ff"); // {"err": {}}
     malformed("0b00000700000105 bf 63657272 03 ff"); // {"err": 3}
+    malformed("0b00000f00000105 bf 63657272 bf 6567726f7570 01 ff ff"); // {"err": {"group": 1}}
     malformed("0b00000c00000105 bf 63657272 bf 627263 03 ff ff"); // {"err": {"rc": 3}}
     malformed("0b00000700000105 bf 627263 6136 ff"); // {"rc": "6"}
 }
