@@ -347,3 +347,29 @@ fn read_line(input: &mut impl BufRead) -> io::Result<RawLine> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn journals_lie_in_the_state_folder_by_date_and_run() {
+        let at = DateTime::from_timestamp(1_793_692_800, 0).unwrap();
+        let path = journal_path_in(Path::new("/state"), "0199-a/../b", at);
+        assert_eq!(path, Path::new("/state/flashfleet/journals/2026-11-03T080000Z-0199-a____b.jsonl"));
+    }
+
+    #[test]
+    fn lines_end_where_they_end_whatever_the_buffer() {
+        let text = b"one\n\ntwo\r\nthree";
+        for capacity in 1..8 {
+            let mut input = io::BufReader::with_capacity(capacity, &text[..]);
+            let mut lines = Vec::new();
+            while let RawLine::Line(line) = read_line(&mut input).unwrap() {
+                lines.push((line.bytes, line.complete));
+            }
+            let expected: [(&[u8], bool); 4] = [(b"one", true), (b"", true), (b"two\r", true), (b"three", false)];
+            assert!(lines.iter().map(|(bytes, complete)| (&bytes[..], *complete)).eq(expected), "{lines:?}");
+        }
+    }
+}
