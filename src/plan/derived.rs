@@ -8,9 +8,7 @@ use std::rc::Rc;
 use std::slice;
 
 use serde::de::value::{MapAccessDeserializer, StrDeserializer};
-use serde::de::{
-    self, DeserializeOwned, DeserializeSeed, Expected, MapAccess, SeqAccess, Unexpected, Visitor,
-};
+use serde::de::{self, DeserializeOwned, DeserializeSeed, Expected, MapAccess, SeqAccess, Unexpected, Visitor};
 use serde::forward_to_deserialize_any;
 
 use super::problems::{Problems, excerpt, suggest};
@@ -189,11 +187,7 @@ impl<'de> de::Deserializer<'de> for Source<'de> {
         }
     }
 
-    fn deserialize_newtype_struct<V: Visitor<'de>>(
-        self,
-        _: &'static str,
-        visitor: V,
-    ) -> Result<V::Value, Error> {
+    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, Error> {
         visitor.visit_newtype_struct(self)
     }
 

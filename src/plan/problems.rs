@@ -100,25 +100,14 @@ pub(super) fn closest<'n>(name: &str, known: impl IntoIterator<Item = &'n str>) 
     };
     known
         .into_iter()
-<<<<<<< HEAD
-        .map(|candidate| (strsim::damerau_levenshtein(&name, &candidate.to_lowercase()), candidate))
-        .filter(|(distance, candidate)| {
-            *distance <= 1 + candidate.chars().count().min(name.chars().count()) / 4
-        })
-=======
         .map(|candidate| (distance(candidate), candidate))
         .filter(|(distance, candidate)| *distance <= 1 + candidate.chars().count().min(12) / 4)
->>>>>>> plan
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate)
 }
 
 /// `did you mean …?`, where a name is close, and then what is known.
-pub(super) fn suggest<'n>(
-    name: &str,
-    known: impl IntoIterator<Item = &'n str> + Clone,
-    what: &str,
-) -> String {
+pub(super) fn suggest<'n>(name: &str, known: impl IntoIterator<Item = &'n str> + Clone, what: &str) -> String {
     let list = known.clone().into_iter().map(|name| format!("`{}`", excerpt(name))).collect::<Vec<_>>();
     let list = match list.len() {
         0 => format!("there are no {what}"),
