@@ -1,2 +1,7 @@
-//! The `flashfleet` program.
-fn main() {}
+//! The `flashfleet` program: everything is in the library.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    flashfleet::cli::main()
+}

@@ -1,0 +1,16 @@
+//! The actors: one per device, a scheduler and a reporter. The only place that knows actix. They share messages,
+//! nothing else.
+
+mod clock;
+mod device;
+mod discovery;
+mod programs;
+mod reporter;
+mod run;
+mod scheduler;
+mod source;
+mod worker;
+
+pub use discovery::{Found, Survey, TargetSurvey};
+pub use run::{Interrupts, RunOptions, run, survey};
+pub use source::{RealSource, Source};

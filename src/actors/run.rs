@@ -1,0 +1,126 @@
+//! One run from beginning to end: starts the actors and waits for them. Everything else is theirs.
+
+use std::sync::Arc;
+
+use actix::prelude::*;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::cause::{Cause, Class};
+use crate::exit::Exit;
+use crate::plan::Plan;
+use crate::report::{EventKind, Finished, Outcome, ReporterCore, SCHEMA};
+
+use super::clock::Clock;
+use super::discovery::{Found, Scout, Survey, TargetSurvey, unmet};
+use super::reporter::{Close, Implied, Reporter, Tell};
+use super::scheduler::{Ended, Interrupt, Scheduler};
+use super::source::Source;
+use super::worker::seconds;
+
+/// What the command line adds to the plan.
+#[derive(Debug, Clone, Default)]
+pub struct RunOptions {
+    /// Unique id of the run.
+    pub run_id: String,
+    /// Names of the targets to run; all where it is empty.
+    pub only: Vec<String>,
+    /// Devices at once, instead of the plan's.
+    pub parallel: Option<usize>,
+}
+
+/// Interrupts of a run: each message is one, the first for gently, the second for now.
+pub type Interrupts = mpsc::UnboundedReceiver<()>;
+
+/// Runs a plan to its end. Must be called within an actix system. `None` where the reporter itself broke.
+pub async fn run(
+    plan: Arc<Plan>,
+    options: RunOptions,
+    source: Arc<dyn Source>,
+    core: ReporterCore,
+    mut interrupts: Interrupts,
+) -> Option<Finished> {
+    let clock = Clock::start();
+    let reporter = Reporter::new(core, clock).start();
+    let tell = |kind| reporter.do_send(Tell { device: None, at: clock.wall(clock.now()), kind });
+    tell(EventKind::RunStarted {
+        schema: SCHEMA.to_owned(),
+        run_id: options.run_id.clone(),
+        plan: plan.name.clone(),
+        plan_sha256: Some(plan.sha256.clone()),
+        tool_version: env!("CARGO_PKG_VERSION").to_owned(),
+        host: gethostname::gethostname().to_string_lossy().into_owned(),
+    });
+    let targets = selected(&plan, &options.only);
+    let scout = Scout {
+        attempts: plan.policy.attempts,
+        plan: Arc::clone(&plan),
+        source,
+        reporter: reporter.clone(),
+        clock,
+    };
+    let (done, mut ended) = oneshot::channel();
+    let scheduler = Scheduler::new(scout, targets, options.parallel, done).start();
+    let mut listening = true;
+    let ended = loop {
+        tokio::select! {
+            ended = &mut ended => break ended,
+            interrupt = interrupts.recv(), if listening => match interrupt {
+                Some(()) => scheduler.do_send(Interrupt),
+                None => listening = false,
+            },
+        }
+    };
+    let Ended { outcome, cause } = ended.unwrap_or_else(|_| Ended {
+        outcome: Outcome::Internal,
+        cause: Some(Cause::new(
+            Class::Internal,
+            "internal.scheduler_panicked",
+            "expected the scheduler to end the run, it panicked",
+            "this is a defect of flashfleet: please report it with the journal",
+        )),
+    });
+    let implied = reporter.send(Implied).await.unwrap_or(Outcome::Internal);
+    let outcome = outcome.worst(implied);
+    tell(EventKind::RunFinished {
+        outcome,
+        exit_code: Exit::from(outcome).code(),
+        cause,
+        duration_s: seconds(clock.now()),
+    });
+    reporter.send(Close).await.ok().flatten()
+}
+
+/// Looks for every device of a plan and does nothing to any. Must be called within an actix system.
+pub async fn survey(
+    plan: Arc<Plan>,
+    options: RunOptions,
+    source: Arc<dyn Source>,
+    core: ReporterCore,
+) -> Survey {
+    let clock = Clock::start();
+    let scout = Scout {
+        attempts: 1,
+        plan: Arc::clone(&plan),
+        source,
+        reporter: Reporter::new(core, clock).start(),
+        clock,
+    };
+    let mut targets = Vec::new();
+    for index in selected(&plan, &options.only) {
+        let devices = scout.clone().discover(index).await;
+        let Some(target) = plan.targets.get(index) else { continue };
+        let found: Vec<Found> = devices.devices.into_iter().map(|manned| manned.found).collect();
+        let unmet = unmet(target, &found, devices.trouble.as_ref());
+        targets.push(TargetSurvey { target: target.name.clone(), found, unmet });
+    }
+    Survey { targets }
+}
+
+fn selected(plan: &Plan, only: &[String]) -> Vec<usize> {
+    plan.targets
+        .iter()
+        .enumerate()
+        .filter(|(_, target)| only.is_empty() || only.contains(&target.name))
+        .map(|(index, _)| index)
+        .collect()
+}

@@ -1,0 +1,425 @@
+//! The scheduler actor: which device starts when, and when the run is over. It decides; devices do, the reporter tells.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::prelude::*;
+use tokio::sync::oneshot;
+
+use crate::cause::{Cause, Class};
+use crate::flow::{DeviceResult, planned_steps};
+use crate::identity::Identity;
+use crate::plan::{Plan, Target};
+use crate::report::{DeviceId, EventKind, Outcome, Verdict};
+use crate::smp::Time;
+
+use super::device::{Device, Halt, Run};
+use super::discovery::{Scout, TargetDevices, unmet};
+use super::reporter::Tell;
+use super::worker::{Stop, interrupted, seconds};
+
+/// How much later than a device's own deadline the scheduler gives it up, should its actor be stuck.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// A person wants the run to end: once for gently, twice for now.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "()")]
+pub(super) struct Interrupt;
+
+/// How the run ended.
+#[derive(Debug, Clone)]
+pub(super) struct Ended {
+    /// What the schedule alone comes to; the verdicts may make it worse.
+    pub outcome: Outcome,
+    pub cause: Option<Cause>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Waiting,
+    Running,
+    Done(Verdict),
+}
+
+struct Entry {
+    id: DeviceId,
+    key: String,
+    addr: Addr<Device>,
+    /// The hub that it is plugged into, where that is known.
+    hub: Option<String>,
+    state: State,
+    started: Option<Time>,
+}
+
+/// Starts devices as the plan's policy allows, and keeps every verdict.
+pub(super) struct Scheduler {
+    scout: Scout,
+    targets: Vec<usize>,
+    parallel: usize,
+    surveys_due: usize,
+    surveyed: Vec<TargetDevices>,
+    entries: Vec<Entry>,
+    waiting: VecDeque<usize>,
+    running: usize,
+    hubs: HashMap<String, usize>,
+    stop: Stop,
+    /// Why no further device is started.
+    closed: Option<(Outcome, Cause)>,
+    done: Option<oneshot::Sender<Ended>>,
+}
+
+impl Scheduler {
+    pub(super) fn new(
+        scout: Scout,
+        targets: Vec<usize>,
+        parallel: Option<usize>,
+        done: oneshot::Sender<Ended>,
+    ) -> Self {
+        let parallel = parallel.or(scout.plan.policy.parallel).unwrap_or(usize::MAX).max(1);
+        Self {
+            scout,
+            targets,
+            parallel,
+            surveys_due: 0,
+            surveyed: Vec::new(),
+            entries: Vec::new(),
+            waiting: VecDeque::new(),
+            running: 0,
+            hubs: HashMap::new(),
+            stop: Stop::No,
+            closed: None,
+            done: Some(done),
+        }
+    }
+
+    fn plan(&self) -> &Plan {
+        &self.scout.plan
+    }
+
+    fn tell(&self, device: Option<&DeviceId>, kind: EventKind) {
+        let clock = self.scout.clock;
+        self.scout.reporter.do_send(Tell { device: device.cloned(), at: clock.wall(clock.now()), kind });
+    }
+
+    /// All targets have been looked for: tells what was found and starts, or refuses to.
+    fn matched(&mut self, ctx: &mut Context<Self>) {
+        let plan = Arc::clone(&self.scout.plan);
+        let mut surveyed = std::mem::take(&mut self.surveyed);
+        surveyed.sort_by_key(|survey| survey.target);
+        let mut unmet_cause = None;
+        let mut owners: HashMap<String, Vec<String>> = HashMap::new();
+        for survey in &surveyed {
+            let Some(target) = plan.targets.get(survey.target) else { continue };
+            for manned in &survey.devices {
+                owners.entry(manned.key.clone()).or_default().push(target.name.clone());
+            }
+        }
+        for survey in surveyed {
+            let Some(target) = plan.targets.get(survey.target) else { continue };
+            let found: Vec<_> = survey.devices.iter().map(|manned| manned.found.clone()).collect();
+            for manned in survey.devices {
+                self.add(target, manned);
+            }
+            if let Some(cause) = unmet(target, &found, survey.trouble.as_ref()) {
+                self.tell(
+                    None,
+                    EventKind::TargetUnmet {
+                        target: target.name.clone(),
+                        expected: target.expect.to_string(),
+                        found: found.len(),
+                        cause: cause.clone(),
+                    },
+                );
+                unmet_cause.get_or_insert(cause);
+            }
+        }
+        if let Some(cause) = unmet_cause {
+            let outcome = if cause.class == Class::Station { Outcome::Station } else { Outcome::NoMatch };
+            self.close(outcome, cause);
+        }
+        self.refuse_shared(&owners);
+        self.advance(ctx);
+    }
+
+    fn add(&mut self, target: &Target, manned: super::discovery::Manned) {
+        self.tell(
+            Some(&manned.id),
+            EventKind::DeviceFound {
+                target: target.name.clone(),
+                address: manned.found.address.clone(),
+                identity: manned.found.identity.clone(),
+                steps: planned_steps(&target.steps),
+            },
+        );
+        let index = self.entries.len();
+        self.entries.push(Entry {
+            id: manned.id,
+            key: manned.key,
+            addr: manned.addr,
+            hub: hub(&manned.found.identity),
+            state: State::Waiting,
+            started: None,
+        });
+        self.waiting.push_back(index);
+    }
+
+    /// A device that two targets match gets neither's firmware.
+    fn refuse_shared(&mut self, owners: &HashMap<String, Vec<String>>) {
+        for index in std::mem::take(&mut self.waiting) {
+            let shared = self
+                .entries
+                .get(index)
+                .and_then(|entry| owners.get(&entry.key))
+                .filter(|owners| owners.len() > 1);
+            match shared {
+                None => self.waiting.push_back(index),
+                Some(owners) => {
+                    let cause = Cause::new(
+                        Class::Plan,
+                        "plan.device_in_two_targets",
+                        format!("expected one target to match the device, {} do", owners.join(" and ")),
+                        "make the targets' match narrower: `flashfleet list PLAN` shows what each one matches",
+                    );
+                    self.finish_unstarted(index, Verdict::Error, cause);
+                }
+            }
+        }
+    }
+
+    /// Starts what may start; ends the run where nothing is left.
+    fn advance(&mut self, ctx: &mut Context<Self>) {
+        if let Some((_, cause)) = self.closed.clone() {
+            for index in std::mem::take(&mut self.waiting) {
+                self.finish_unstarted(index, Verdict::Aborted, cause.clone());
+            }
+        }
+        while self.running < self.limit() {
+            let Some(position) = self.waiting.iter().position(|&index| self.hub_has_room(index)) else {
+                break;
+            };
+            let Some(index) = self.waiting.remove(position) else { break };
+            self.start(index, ctx);
+        }
+        if self.running == 0 && self.waiting.is_empty() {
+            self.end(ctx);
+        }
+    }
+
+    /// How many may run at once: only the canaries until they have passed.
+    fn limit(&self) -> usize {
+        let canary = self.plan().policy.canary;
+        let begun = self.entries.len() - self.waiting.len();
+        let passed = self.entries.iter().filter(|entry| entry.state == State::Done(Verdict::Passed)).count();
+        if passed < canary {
+            return self.parallel.min(self.running + canary.saturating_sub(begun));
+        }
+        self.parallel
+    }
+
+    fn hub_has_room(&self, index: usize) -> bool {
+        let Some(limit) = self.plan().policy.per_hub else { return true };
+        let Some(hub) = self.entries.get(index).and_then(|entry| entry.hub.as_ref()) else { return true };
+        self.hubs.get(hub).copied().unwrap_or(0) < limit.max(1)
+    }
+
+    fn start(&mut self, index: usize, ctx: &mut Context<Self>) {
+        let clock = self.scout.clock;
+        let deadline = self.plan().policy.deadline;
+        let Some(entry) = self.entries.get_mut(index) else { return };
+        let now = clock.now();
+        entry.state = State::Running;
+        entry.started = Some(now);
+        let (id, addr, hub) = (entry.id.clone(), entry.addr.clone(), entry.hub.clone());
+        self.running += 1;
+        if let Some(hub) = hub {
+            *self.hubs.entry(hub).or_insert(0) += 1;
+        }
+        self.tell(Some(&id), EventKind::DeviceStarted { attempt: 1 });
+        let end = clock.instant(now) + deadline;
+        let answer = tokio::time::timeout_at(end + GRACE, addr.send(Run { deadline: end }));
+        ctx.spawn(answer.into_actor(self).map(move |answer, act, ctx| {
+            let result = match answer {
+                Ok(Ok(Some(result))) => result,
+                Ok(Ok(None)) => {
+                    broken("internal.device_busy", "the device's actor was busy with another run")
+                }
+                Ok(Err(_)) => broken("internal.device_panicked", "the device's actor panicked"),
+                Err(_) => broken("internal.device_stuck", "the device's actor did not obey its deadline"),
+            };
+            act.finished(index, result, ctx);
+        }));
+    }
+
+    fn finished(&mut self, index: usize, result: DeviceResult, ctx: &mut Context<Self>) {
+        let started = self.entries.get(index).and_then(|entry| entry.started);
+        self.conclude(index, result, started);
+        self.running -= 1;
+        if let Some(hub) = self.entries.get(index).and_then(|entry| entry.hub.clone())
+            && let Some(count) = self.hubs.get_mut(&hub)
+        {
+            *count = count.saturating_sub(1);
+        }
+        self.check_policy();
+        self.advance(ctx);
+    }
+
+    fn finish_unstarted(&mut self, index: usize, verdict: Verdict, cause: Cause) {
+        let result = DeviceResult {
+            verdict,
+            changed: false,
+            cause: Some(cause),
+            attempts: 0,
+            images: Vec::new(),
+            on_test: false,
+        };
+        self.conclude(index, result, None);
+    }
+
+    /// The device's one verdict.
+    fn conclude(&mut self, index: usize, result: DeviceResult, started: Option<Time>) {
+        let now = self.scout.clock.now();
+        let Some(entry) = self.entries.get_mut(index) else { return };
+        if matches!(entry.state, State::Done(_)) {
+            return;
+        }
+        entry.state = State::Done(result.verdict);
+        let id = entry.id.clone();
+        let panicked = result.cause.as_ref().is_some_and(|cause| cause.class == Class::Internal);
+        self.tell(
+            Some(&id),
+            EventKind::DeviceFinished {
+                verdict: result.verdict,
+                changed: (!panicked || result.changed).then_some(result.changed),
+                cause: result.cause,
+                attempts: result.attempts,
+                images: result.images,
+                on_test: result.on_test && result.verdict == Verdict::Passed,
+                duration_s: started.map_or(0.0, |started| seconds(now.saturating_sub(started))),
+            },
+        );
+    }
+
+    /// Whether the verdicts so far mean that no further device is to be started.
+    fn check_policy(&mut self) {
+        if self.closed.is_some() {
+            return;
+        }
+        let policy = &self.scout.plan.policy;
+        let verdicts: Vec<Verdict> = self
+            .entries
+            .iter()
+            .filter_map(|entry| match entry.state {
+                State::Done(verdict) => Some(verdict),
+                State::Waiting | State::Running => None,
+            })
+            .collect();
+        let bad = verdicts.iter().filter(|&&verdict| verdict != Verdict::Passed).count();
+        if policy.canary > 0 && bad > 0 && verdicts.len() - bad < policy.canary {
+            let cause = Cause::new(
+                Class::Plan,
+                "policy.canary_failed",
+                format!("expected the first {} devices to pass, {bad} did not", policy.canary),
+                "look at the canary's cause before the rest of the devices get this firmware",
+            );
+            self.close(Outcome::Stopped, cause);
+            return;
+        }
+        let Some(stop_after) = policy.stop_after else { return };
+        #[expect(clippy::cast_precision_loss, reason = "counts of devices are far below 2^52")]
+        let percent = 100.0 * bad as f64 / verdicts.len().max(1) as f64;
+        let by_count = stop_after.failures.is_some_and(|limit| bad >= limit.max(1));
+        let by_share = stop_after
+            .percent
+            .is_some_and(|limit| verdicts.len() >= stop_after.of_at_least && percent >= limit);
+        if bad > 0 && (by_count || by_share) {
+            let cause = Cause::new(
+                Class::Plan,
+                "policy.stopped",
+                format!("{bad} of {} finished devices did not pass: stopped by stop_after", verdicts.len()),
+                "look at the causes; raise policy.stop_after only where they are known",
+            );
+            self.close(Outcome::Stopped, cause);
+        }
+    }
+
+    fn close(&mut self, outcome: Outcome, cause: Cause) {
+        self.closed.get_or_insert((outcome, cause));
+    }
+
+    /// Everything has its verdict.
+    fn end(&mut self, ctx: &mut Context<Self>) {
+        let Some(done) = self.done.take() else { return };
+        let ended = match self.closed.take() {
+            _ if self.stop > Stop::No => Ended { outcome: Outcome::Interrupted, cause: Some(interrupted()) },
+            Some((outcome, cause)) => Ended { outcome, cause: Some(cause) },
+            None => Ended { outcome: Outcome::Passed, cause: None },
+        };
+        // Nobody waits any more only where the whole process is ending.
+        let _ = done.send(ended);
+        ctx.stop();
+    }
+}
+
+impl Actor for Scheduler {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        self.surveys_due = self.targets.len();
+        if self.targets.is_empty() {
+            self.end(ctx);
+        }
+        for target in self.targets.clone() {
+            let scout = self.scout.clone();
+            ctx.spawn(scout.discover(target).into_actor(self).map(|survey, act, ctx| {
+                act.surveyed.push(survey);
+                act.surveys_due -= 1;
+                if act.surveys_due == 0 {
+                    act.matched(ctx);
+                }
+            }));
+        }
+    }
+}
+
+impl Handler<Interrupt> for Scheduler {
+    type Result = ();
+
+    fn handle(&mut self, _: Interrupt, ctx: &mut Self::Context) {
+        self.stop = if self.stop == Stop::No { Stop::AfterStep } else { Stop::Now };
+        self.close(Outcome::Interrupted, interrupted());
+        for entry in self.entries.iter().filter(|entry| entry.state == State::Running) {
+            entry.addr.do_send(Halt(self.stop));
+        }
+        if self.surveys_due > 0 {
+            // Nothing has been written to anything: there is no safe step to wait for.
+            self.end(ctx);
+        } else {
+            self.advance(ctx);
+        }
+    }
+}
+
+/// A verdict for a device whose actor could not give one. Whether something was written is not known.
+fn broken(code: &'static str, what: &str) -> DeviceResult {
+    DeviceResult {
+        verdict: Verdict::Error,
+        changed: false,
+        cause: Some(Cause::new(
+            Class::Internal,
+            code,
+            format!("expected a verdict from the device, but {what}"),
+            "this is a defect of flashfleet: please report it with the journal; run the plan again for this device",
+        )),
+        attempts: 1,
+        images: Vec::new(),
+        on_test: false,
+    }
+}
+
+/// The hub behind which a device is plugged in: its port chain without the last port.
+fn hub(identity: &Identity) -> Option<String> {
+    let path = identity.usb.as_ref()?.hub_path.as_deref()?;
+    let parent = path.rsplit_once('.').or_else(|| path.rsplit_once('-'))?.0;
+    Some(parent.to_owned())
+}

@@ -1,0 +1,484 @@
+//! Does what one device's flow asks for: owns the link and the conversation, tells events. Decides nothing about steps.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+
+use crate::cause::{Cause, Class};
+use crate::client::{Client, ClientError, ClientOptions, Conversation, UploadRequest};
+use crate::flow::{Action, DeviceResult, Directive, Flow, FlowConfig, FlowEvent, Outcome, StepEnded};
+use crate::image::Image;
+use crate::report::{Departure, DeviceId, EventKind, StepFinished, Verdict};
+use crate::smp::Time;
+use crate::smp::message::image::{Erase, ListImages, SetState, SlotInfo};
+use crate::smp::message::os::{BootloaderInfo, Reset};
+use crate::transport::{Connector, Link, LinkError, LinkErrorKind};
+
+use super::clock::Clock;
+use super::programs::{self, Names};
+use super::reporter::{Reporter, Tell};
+
+/// Silence that every device gets after it left: some parts wedge for ever if bytes arrive while they boot.
+const LEAST_QUIET: Duration = Duration::from_millis(500);
+/// How long a question waits for its answer while a device is expected back.
+const RETURN_QUESTION: Duration = Duration::from_secs(1);
+/// How often a port is looked for while a device is expected back.
+const LOOK_FOR_PORT: Duration = Duration::from_millis(50);
+/// How long a port that refuses is tried again: access rights are set, and modem daemons let go, a moment after it
+/// appears.
+const OPEN_WITHIN: Duration = Duration::from_secs(5);
+/// Pause between two tries to open a port.
+const OPEN_PAUSE: Duration = Duration::from_millis(200);
+/// How long an erase may take: as long as the first chunk of an upload, which erases too.
+const ERASE_TIMEOUT: Duration = Duration::from_secs(40);
+/// Least time between two progress events of one device.
+const PROGRESS_EVERY: Duration = Duration::from_millis(200);
+
+/// How the people at the line want the run to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Stop {
+    /// Go on.
+    No,
+    /// End after the step under way.
+    AfterStep,
+    /// End now.
+    Now,
+}
+
+/// Everything that one device needs.
+#[derive(Debug)]
+pub(super) struct Worker {
+    pub id: DeviceId,
+    pub connector: Arc<dyn Connector>,
+    pub options: ClientOptions,
+    pub config: FlowConfig,
+    pub names: Names,
+    pub recover: Vec<String>,
+    pub reporter: actix::Addr<Reporter>,
+    pub clock: Clock,
+    client: Option<Client>,
+    /// While no link is open.
+    conversation: Option<Conversation>,
+    wrote: bool,
+    /// Position of the step under way, for progress.
+    step: usize,
+}
+
+impl Worker {
+    #[expect(clippy::too_many_arguments, reason = "one place builds it, from as many sources")]
+    pub(super) fn new(
+        id: DeviceId,
+        connector: Arc<dyn Connector>,
+        options: ClientOptions,
+        config: FlowConfig,
+        names: Names,
+        recover: Vec<String>,
+        reporter: actix::Addr<Reporter>,
+        clock: Clock,
+    ) -> Self {
+        Self {
+            id,
+            connector,
+            options,
+            config,
+            names,
+            recover,
+            reporter,
+            clock,
+            client: None,
+            conversation: None,
+            wrote: false,
+            step: 0,
+        }
+    }
+
+    /// Whether the device answers an echo. What does not stays closed.
+    pub(super) async fn probe(&mut self) -> bool {
+        let answers = match self.client().await {
+            Ok(client) => client.echo_once(RETURN_QUESTION).await.is_ok(),
+            Err(_) => false,
+        };
+        if !answers {
+            self.disconnect().await;
+        }
+        answers
+    }
+
+    /// Walks the flow to its end. The deadline and the stop are obeyed whatever an action does.
+    pub(super) async fn run(&mut self, deadline: Instant, mut stop: watch::Receiver<Stop>) -> DeviceResult {
+        let mut flow = Flow::new(&self.config);
+        let result = self.walk(&mut flow, deadline, &mut stop).await;
+        self.disconnect().await;
+        DeviceResult { changed: result.changed || self.wrote, ..result }
+    }
+
+    async fn walk(
+        &mut self,
+        flow: &mut Flow,
+        deadline: Instant,
+        stop: &mut watch::Receiver<Stop>,
+    ) -> DeviceResult {
+        loop {
+            if *stop.borrow() >= Stop::AfterStep {
+                flow.stop_after_step(interrupted());
+            }
+            let action = match flow.next(self.clock.now()) {
+                Directive::Tell(event) => {
+                    self.tell_flow(event);
+                    continue;
+                }
+                Directive::Finished(result) => return result,
+                Directive::Perform(action) => action,
+            };
+            self.step = flow.current_index();
+            let (verdict, cause) = tokio::select! {
+                biased;
+                () = stopped_now(stop) => (Verdict::Aborted, interrupted()),
+                () = sleep_until(deadline) => (Verdict::TimedOut, deadline_passed(flow.current_step())),
+                outcome = self.perform(action) => {
+                    if self.wrote {
+                        flow.note_written();
+                    }
+                    flow.handle(outcome);
+                    continue;
+                }
+            };
+            if self.wrote {
+                flow.note_written();
+            }
+            if let Some(ended) = flow.cut_step(self.clock.now(), verdict, &cause) {
+                self.tell_flow(FlowEvent::StepEnded(Box::new(ended)));
+            }
+            return flow.cut(verdict, cause);
+        }
+    }
+
+    async fn perform(&mut self, action: Action) -> Outcome {
+        let result = match action {
+            Action::ReadState => self.read_state().await,
+            Action::ReadMode => self.read_mode().await,
+            Action::ReadSlots => self.read_slots().await,
+            Action::Upload { image, image_number, upgrade_only } => {
+                self.upload(&image, image_number, upgrade_only).await
+            }
+            Action::MarkForTest { hash } => self.set_state(hash, false).await,
+            Action::Confirm { hash } => self.set_state(hash, true).await,
+            Action::Erase { slot } => self.erase(slot).await,
+            Action::Reset { force, boot_mode } => self.reset(force, boot_mode).await,
+            Action::AwaitReturn { quiet, within } => Ok(self.await_return(quiet, within).await),
+            Action::Echo { text } => self.echo(text).await,
+            Action::Wait(time) => {
+                sleep(time).await;
+                Ok(Outcome::Done)
+            }
+            Action::RunProgram { program, arguments } => programs::run(&program, &arguments, &self.names)
+                .await
+                .map(|ended| Outcome::ProgramEnded { code: ended.code, output: ended.output }),
+            Action::Recover => self.recover().await,
+        };
+        match result {
+            Ok(outcome) => outcome,
+            Err(cause) => {
+                // A link that failed once is opened anew: what arrives late on the old one is nobody's answer.
+                if cause.class == Class::Link {
+                    self.disconnect().await;
+                }
+                Outcome::Failed(cause)
+            }
+        }
+    }
+
+    async fn read_state(&mut self) -> Result<Outcome, Cause> {
+        let state = self.client().await?.request(&ListImages {}).await?;
+        Ok(Outcome::State(state))
+    }
+
+    async fn read_mode(&mut self) -> Result<Outcome, Cause> {
+        let query = BootloaderInfo { query: Some("mode".to_owned()) };
+        let mode = match self.client().await?.request(&query).await {
+            Ok(info) => info.mode,
+            // Not every firmware has the command; then nothing is known of the mode.
+            Err(ClientError::Device { .. }) => None,
+            Err(error) => return Err(error.into()),
+        };
+        Ok(Outcome::Mode(mode))
+    }
+
+    async fn read_slots(&mut self) -> Result<Outcome, Cause> {
+        let slots = match self.client().await?.request(&SlotInfo {}).await {
+            Ok(slots) => Some(slots),
+            Err(ClientError::Device { .. }) => None,
+            Err(error) => return Err(error.into()),
+        };
+        Ok(Outcome::Slots(slots))
+    }
+
+    async fn set_state(&mut self, hash: Vec<u8>, confirm: bool) -> Result<Outcome, Cause> {
+        let state = self.client().await?.request(&SetState { hash: Some(hash), confirm }).await?;
+        self.wrote = true;
+        Ok(Outcome::State(state))
+    }
+
+    async fn erase(&mut self, slot: u32) -> Result<Outcome, Cause> {
+        self.client().await?.request_within(&Erase { slot: Some(slot) }, ERASE_TIMEOUT).await?;
+        self.wrote = true;
+        Ok(Outcome::Done)
+    }
+
+    async fn echo(&mut self, text: String) -> Result<Outcome, Cause> {
+        Ok(Outcome::Echoed(self.client().await?.echo(text).await?))
+    }
+
+    async fn upload(&mut self, name: &str, image_number: u32, upgrade_only: bool) -> Result<Outcome, Cause> {
+        let Some(image) = self.config.images.get(name).cloned() else {
+            return Err(Cause::new(
+                Class::Internal,
+                "internal.unknown_image",
+                format!("expected the plan to hold image {name}, it does not"),
+                "this is a defect of flashfleet: the plan should have been refused",
+            ));
+        };
+        self.client().await?;
+        let request = UploadRequest { image_number, upgrade_only };
+        let mut progress = Progress {
+            id: self.id.clone(),
+            step: self.step,
+            reporter: self.reporter.clone(),
+            clock: self.clock,
+            last: None,
+        };
+        // Not through `client()`: its borrow would keep `wrote` out of reach of the progress below.
+        let Some(client) = self.client.as_mut() else { return Err(lost().into()) };
+        let wrote = &mut self.wrote;
+        let result = upload(client, &image, request, |done, total| {
+            *wrote |= done > 0;
+            progress.tell(done, total);
+        })
+        .await;
+        let uploaded = result?;
+        self.wrote = true;
+        Ok(Outcome::Uploaded { figures: uploaded.figures, notes: uploaded.notes })
+    }
+
+    async fn reset(&mut self, force: bool, boot_mode: Option<u8>) -> Result<Outcome, Cause> {
+        let request = Reset { force: force.then_some(true), boot_mode };
+        let result = self.client().await?.request(&request).await;
+        self.wrote = true;
+        match result {
+            Ok(_) => Ok(Outcome::ResetSent { answered: true }),
+            // No answer, or a link that went with the device: what came of it is found out by looking.
+            Err(ClientError::Unanswered { .. }) => Ok(Outcome::ResetSent { answered: false }),
+            Err(ClientError::Link(error)) if error.kind == LinkErrorKind::Disconnected => {
+                self.disconnect().await;
+                Ok(Outcome::ResetSent { answered: false })
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Silence, then questions, until the device answers or its time is over.
+    async fn await_return(&mut self, quiet: Duration, within: Duration) -> Outcome {
+        let start = Instant::now();
+        let end = start + within;
+        let quiet = quiet.max(LEAST_QUIET);
+        let mut left = Departure::None;
+        let silent_until = match self.client.as_mut() {
+            Some(client) => match timeout_at(start + quiet, client.listen()).await {
+                Ok(_gone) => {
+                    left = Departure::Gone;
+                    self.disconnect().await;
+                    (start + quiet).max(Instant::now() + LEAST_QUIET)
+                }
+                Err(_elapsed) => start + quiet,
+            },
+            None => {
+                left = Departure::Gone;
+                start + quiet
+            }
+        };
+        sleep_until(silent_until.min(end)).await;
+        while Instant::now() < end {
+            if self.client.is_none() {
+                match timeout_at(end, self.connector.connect()).await {
+                    Ok(Ok(link)) => self.adopt(link),
+                    Ok(Err(_)) => {
+                        left = Departure::Gone;
+                        sleep_until((Instant::now() + LOOK_FOR_PORT).min(end)).await;
+                        continue;
+                    }
+                    Err(_elapsed) => break,
+                }
+            }
+            let Some(client) = self.client.as_mut() else { continue };
+            match client.echo_once(RETURN_QUESTION).await {
+                Ok(()) => {
+                    // What boots may have other buffers than what left.
+                    client.forget_limits();
+                    return Outcome::Returned { left };
+                }
+                Err(ClientError::Link(_)) => {
+                    left = Departure::Gone;
+                    self.disconnect().await;
+                    sleep_until((Instant::now() + LOOK_FOR_PORT).min(end)).await;
+                }
+                Err(_no_answer) => {
+                    if left == Departure::None {
+                        left = Departure::Silent;
+                    }
+                    sleep_until((Instant::now() + quiet).min(end)).await;
+                }
+            }
+        }
+        Outcome::NeverReturned { left }
+    }
+
+    async fn recover(&mut self) -> Result<Outcome, Cause> {
+        self.disconnect().await;
+        let Some((program, arguments)) = self.recover.split_first() else { return Ok(Outcome::Done) };
+        let ended = programs::run(program, arguments, &self.names).await?;
+        if ended.code != Some(0) {
+            return Err(Cause::new(
+                Class::Station,
+                "station.recover_failed",
+                format!("expected the recovery program {program} to exit with 0, got {:?}", ended.code),
+                "run the recovery program by hand: the device did not return and could not be power-cycled",
+            ));
+        }
+        Ok(Outcome::Done)
+    }
+
+    /// The conversation; a link is opened where none is open.
+    async fn client(&mut self) -> Result<&mut Client, LinkError> {
+        if self.client.is_none() {
+            let link = self.open().await?;
+            self.adopt(link);
+        }
+        self.client.as_mut().ok_or_else(lost)
+    }
+
+    async fn open(&self) -> Result<Box<dyn Link>, LinkError> {
+        let until = Instant::now() + OPEN_WITHIN;
+        loop {
+            match self.connector.connect().await {
+                Err(error) if is_passing(error.kind) && Instant::now() < until => sleep(OPEN_PAUSE).await,
+                result => return result,
+            }
+        }
+    }
+
+    /// Goes on over a new link.
+    fn adopt(&mut self, link: Box<dyn Link>) {
+        let conversation = self.conversation.take().unwrap_or_default();
+        self.client = Some(Client::new(link, self.options.clone(), conversation));
+    }
+
+    async fn disconnect(&mut self) {
+        if let Some(client) = self.client.take() {
+            self.conversation = Some(client.close().await);
+        }
+    }
+
+    fn tell_flow(&self, event: FlowEvent) {
+        let kind = match event {
+            FlowEvent::StepStarted { step, name } => EventKind::StepStarted { step, name },
+            FlowEvent::StepRetried { step, attempt, cause } => {
+                EventKind::StepRetried { step, attempt, cause }
+            }
+            FlowEvent::StepEnded(ended) => EventKind::StepFinished(self.finished(*ended)),
+        };
+        self.reporter.do_send(Tell {
+            device: Some(self.id.clone()),
+            at: self.clock.wall(self.clock.now()),
+            kind,
+        });
+    }
+
+    fn finished(&self, ended: StepEnded) -> StepFinished {
+        StepFinished {
+            step: ended.step,
+            name: ended.name,
+            verdict: ended.verdict,
+            attempts: ended.attempts,
+            started_at: self.clock.wall(ended.started),
+            duration_s: seconds(ended.ended.saturating_sub(ended.started)),
+            cause: ended.cause,
+            detail: ended.detail,
+        }
+    }
+}
+
+/// Whether trying to open again in a moment can help.
+fn is_passing(kind: LinkErrorKind) -> bool {
+    matches!(kind, LinkErrorKind::Busy | LinkErrorKind::Denied | LinkErrorKind::NotFound | LinkErrorKind::Io)
+}
+
+/// Thins progress where it arises, so that a fleet's progress costs the reporter little.
+struct Progress {
+    id: DeviceId,
+    step: usize,
+    reporter: actix::Addr<Reporter>,
+    clock: Clock,
+    last: Option<Time>,
+}
+
+impl Progress {
+    fn tell(&mut self, done: u64, total: u64) {
+        let now = self.clock.now();
+        if done < total && self.last.is_some_and(|last| now < last + PROGRESS_EVERY) {
+            return;
+        }
+        self.last = Some(now);
+        self.reporter.do_send(Tell {
+            device: Some(self.id.clone()),
+            at: self.clock.wall(now),
+            kind: EventKind::Progress { step: self.step, done, total },
+        });
+    }
+}
+
+async fn upload(
+    client: &mut Client,
+    image: &Arc<Image>,
+    request: UploadRequest,
+    progress: impl FnMut(u64, u64) + Send,
+) -> Result<crate::client::Uploaded, ClientError> {
+    client.upload(Arc::clone(image.bytes()), *image.file_sha256(), image.hash(), request, progress).await
+}
+
+async fn stopped_now(stop: &mut watch::Receiver<Stop>) {
+    if stop.wait_for(|stop| *stop == Stop::Now).await.is_err() {
+        // Nobody is left who could stop it.
+        std::future::pending::<()>().await;
+    }
+}
+
+fn lost() -> LinkError {
+    LinkError::new(LinkErrorKind::Disconnected, "expected an open link, it is gone", "run again")
+}
+
+/// Seconds, for reports.
+pub(super) fn seconds(time: Duration) -> f64 {
+    time.as_secs_f64()
+}
+
+/// The cause of every end that a person asked for.
+pub(super) fn interrupted() -> Cause {
+    Cause::new(
+        Class::Station,
+        "run.interrupted",
+        "the run was interrupted",
+        "run the plan again: devices that are done are recognised and left as they are",
+    )
+}
+
+fn deadline_passed(step: Option<&str>) -> Cause {
+    let within = step.map_or_else(String::new, |step| format!(", it was in step {step}"));
+    Cause::new(
+        Class::Device,
+        "device.deadline",
+        format!("expected the device to be done before its deadline{within}"),
+        "raise policy.deadline, or look in the report at which step takes so long",
+    )
+}

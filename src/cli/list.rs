@@ -1,0 +1,379 @@
+//! `flashfleet list [PLAN]`: the serial ports of this machine, and what a plan says of each.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use clap::Args;
+use serde::Serialize;
+
+use super::diagnose::{say, show_plan_errors};
+use crate::cause::{Cause, Class};
+use crate::exit::Exit;
+use crate::identity::UsbIdentity;
+use crate::plan::{MatchKind, Plan, Target};
+use crate::transport::{Address, Discovery, LinkError, Port, matches};
+
+/// The name of the JSON format.
+const SCHEMA: &str = "flashfleet.list/1";
+
+/// Show every device in reach, and which target of a plan each one matches.
+#[derive(Debug, Args)]
+pub struct ListArgs {
+    /// A plan: say of every port which of its targets match, and why the others do not.
+    pub plan: Option<PathBuf>,
+    /// Write one JSON object to standard output.
+    #[arg(long)]
+    pub json: bool,
+    /// Look for Bluetooth devices too, for this long.
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "10")]
+    pub ble: Option<u32>,
+}
+
+/// Runs the command.
+pub fn run(args: &ListArgs, out: &mut dyn Write, err: &mut dyn Write) -> Exit {
+    if args.ble.is_some() {
+        let help = "leave out `--ble`: serial ports are listed without it";
+        say(err, &Cause::new(Class::Plan, "cli.not_supported", "`list --ble` is not yet supported", help));
+        return Exit::Usage;
+    }
+    let plan = match args.plan.as_deref().map(crate::plan::load).transpose() {
+        Ok(plan) => plan,
+        Err(diagnostics) => {
+            show_plan_errors(err, &diagnostics);
+            return Exit::Usage;
+        }
+    };
+    let listing = match ports(plan.as_ref()) {
+        Ok(ports) => Listing::new(&ports, plan.as_ref()),
+        Err(cause) => {
+            say(err, &cause);
+            return Exit::of_cause(&cause);
+        }
+    };
+    let text = if args.json { listing.json() } else { listing.text() };
+    // Whoever reads the list may have seen enough: a closed pipe is no failure.
+    let _ = out.write_all(text.as_bytes());
+    Exit::Passed
+}
+
+/// Every port that the machine lists, and those that the plan's globs lead to.
+fn ports(plan: Option<&Plan>) -> Result<Vec<Port>, Cause> {
+    let globs: Vec<_> = plan
+        .into_iter()
+        .flat_map(|plan| &plan.targets)
+        .filter_map(|target| match &target.matcher.kind {
+            MatchKind::Port(globs) => Some(globs.clone()),
+            _ => None,
+        })
+        .flatten()
+        .collect();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| {
+        Cause::new(
+            Class::Station,
+            "station.unavailable",
+            format!("cannot start: {error}"),
+            "close other programs",
+        )
+    })?;
+    runtime.block_on(Discovery::new().list(&globs)).map_err(LinkError::into)
+}
+
+/// Everything that is told.
+#[derive(Debug, Serialize)]
+struct Listing {
+    schema: &'static str,
+    ports: Vec<ListedPort>,
+    /// Empty without a plan.
+    targets: Vec<ListedTarget>,
+}
+
+#[derive(Debug, Serialize)]
+struct ListedPort {
+    address: String,
+    /// Other names of the port that the plan's globs found.
+    links: Vec<String>,
+    usb: Option<UsbIdentity>,
+    /// What each target that is about ports says of it, in the plan's order.
+    targets: Vec<Opinion>,
+}
+
+/// What one target says of one port.
+#[derive(Debug, Serialize)]
+struct Opinion {
+    target: String,
+    matches: bool,
+    /// The first key that does not hold, for example `serial_number`.
+    key: Option<&'static str>,
+    expected: Option<String>,
+    actual: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct ListedTarget {
+    name: String,
+    /// The kind of its `match`.
+    kind: &'static str,
+    /// Whether it is about ports; devices elsewhere are not looked for here.
+    listed: bool,
+    expect: String,
+    /// How many of the ports match.
+    matching: usize,
+}
+
+impl Listing {
+    fn new(ports: &[Port], plan: Option<&Plan>) -> Self {
+        let targets = plan.map_or(&[][..], |plan| &plan.targets);
+        let ports: Vec<ListedPort> = ports.iter().map(|port| ListedPort::new(port, targets)).collect();
+        let matching = |name: &str| {
+            let says_so = |opinion: &Opinion| opinion.target == name && opinion.matches;
+            ports.iter().filter(|port| port.targets.iter().any(says_so)).count()
+        };
+        let targets = targets
+            .iter()
+            .map(|target| ListedTarget {
+                name: target.name.clone(),
+                kind: kind(&target.matcher.kind),
+                listed: is_about_ports(target),
+                expect: target.expect.to_string(),
+                matching: matching(&target.name),
+            })
+            .collect();
+        Self { schema: SCHEMA, ports, targets }
+    }
+
+    fn json(&self) -> String {
+        // Nothing in here can fail to be written as JSON.
+        serde_json::to_string_pretty(self).unwrap_or_default() + "\n"
+    }
+
+    fn text(&self) -> String {
+        let mut rows =
+            vec![["PORT", "VID:PID:IF", "SERIAL NUMBER", "HUB PATH", "PRODUCT"].map(str::to_owned)];
+        rows.extend(self.ports.iter().map(ListedPort::row));
+        let widths: [usize; 5] = std::array::from_fn(|column| {
+            rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
+        });
+        let line = |row: &[String; 5]| {
+            let cells: Vec<String> =
+                row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+            cells.join("  ").trim_end().to_owned() + "\n"
+        };
+        let mut text = String::new();
+        if self.ports.is_empty() {
+            text += "no serial ports\n";
+        } else {
+            let (head, body) = rows.split_at(1);
+            head.iter().for_each(|row| text += &line(row));
+            for (port, row) in self.ports.iter().zip(body) {
+                text += &line(row);
+                port.targets.iter().for_each(|opinion| text += &format!("  {}\n", opinion.text()));
+                let matched: Vec<&str> = port
+                    .targets
+                    .iter()
+                    .filter(|opinion| opinion.matches)
+                    .map(|opinion| opinion.target.as_str())
+                    .collect();
+                if matched.len() > 1 {
+                    text += &format!(
+                        "  a device that several targets match is refused: {}\n",
+                        matched.join(", ")
+                    );
+                }
+            }
+        }
+        for target in &self.targets {
+            let ListedTarget { name, kind, listed, expect, matching } = target;
+            text += &if *listed {
+                format!("target {}: {matching} of the ports match, expected {expect}\n", printable(name))
+            } else {
+                format!("target {}: {kind} devices are not looked for here\n", printable(name))
+            };
+        }
+        text
+    }
+}
+
+impl ListedPort {
+    fn new(port: &Port, targets: &[Target]) -> Self {
+        Self {
+            address: Address::Serial(port.path.to_string_lossy().into_owned()).to_string(),
+            links: port.links.iter().map(|link| link.to_string_lossy().into_owned()).collect(),
+            usb: port.identity.usb.clone(),
+            targets: targets
+                .iter()
+                .filter(|target| is_about_ports(target))
+                .map(|target| Opinion::new(target, port))
+                .collect(),
+        }
+    }
+
+    fn row(&self) -> [String; 5] {
+        let usb = self.usb.as_ref();
+        let or_none = |text: Option<&str>| text.map_or("-".to_owned(), printable);
+        [
+            printable(&self.address),
+            or_none(usb.map(UsbIdentity::id).as_deref()),
+            or_none(usb.and_then(|usb| usb.serial_number.as_deref())),
+            or_none(usb.and_then(|usb| usb.hub_path.as_deref())),
+            or_none(usb.and_then(|usb| usb.product.as_deref())),
+        ]
+    }
+}
+
+impl Opinion {
+    fn new(target: &Target, port: &Port) -> Self {
+        let mismatch = matches(&target.matcher, port).err();
+        let matches = mismatch.is_none();
+        let (key, expected, actual) = match mismatch {
+            Some(mismatch) => (Some(mismatch.key), Some(mismatch.expected), mismatch.actual),
+            None => (None, None, None),
+        };
+        Self { target: target.name.clone(), matches, key, expected, actual }
+    }
+
+    fn text(&self) -> String {
+        let target = printable(&self.target);
+        match (self.key, &self.expected) {
+            (Some(key), Some(expected)) => {
+                let actual = self
+                    .actual
+                    .as_deref()
+                    .map_or("the port has none".to_owned(), |actual| format!("got `{}`", printable(actual)));
+                format!("{target}: no: {key}: expected `{}`, {actual}", printable(expected))
+            }
+            _ => format!("{target}: matches"),
+        }
+    }
+}
+
+fn is_about_ports(target: &Target) -> bool {
+    matches!(target.matcher.kind, MatchKind::Usb(_) | MatchKind::Port(_))
+}
+
+fn kind(kind: &MatchKind) -> &'static str {
+    match kind {
+        MatchKind::Usb(_) => "usb",
+        MatchKind::Port(_) => "port",
+        MatchKind::Ble(_) => "ble",
+        MatchKind::Udp(_) => "udp",
+        MatchKind::Tcp(_) => "tcp",
+        MatchKind::Sim(_) => "sim",
+    }
+}
+
+/// A text from a device, safe to show: what would move the cursor or change colours is escaped.
+fn printable(text: &str) -> String {
+    text.chars()
+        .flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::plan::{Expect, LinkOptions, Match, Pattern, Policy};
+
+    fn ports() -> Vec<Port> {
+        let usb = |interface, serial: &str, product: &str| UsbIdentity {
+            vid: 0x2fe3,
+            pid: 4,
+            interface: Some(interface),
+            serial_number: Some(serial.to_owned()),
+            product: Some(product.to_owned()),
+            hub_path: Some("1-2.3".to_owned()),
+        };
+        vec![
+            Port::usb("/dev/ttyACM0", usb(0, "FF01", "Zephyr CDC")),
+            Port::usb("/dev/ttyACM1", usb(2, "AA", "\x1b[31mred\n")),
+            Port::plain("/dev/ttyS0"),
+        ]
+    }
+
+    fn plan() -> Plan {
+        let target = |name: &str, kind, serial: Option<&str>| Target {
+            name: name.to_owned(),
+            matcher: Match {
+                kind,
+                bootloader_usb: None,
+                serial_number: serial.map(|text| Pattern::new(text).unwrap()),
+                product: None,
+                hub_path: None,
+            },
+            link: LinkOptions::default(),
+            discover: Duration::from_secs(1),
+            expect: Expect { min: 24, max: Some(24) },
+            steps: Vec::new(),
+        };
+        let usb = || MatchKind::Usb(vec![Pattern::new("2fe3:0004").unwrap()]);
+        Plan {
+            name: "line".to_owned(),
+            path: "line.yaml".into(),
+            sha256: String::new(),
+            images: BTreeMap::new(),
+            targets: vec![
+                target("sensors", usb(), Some("FF.*")),
+                target("all", usb(), None),
+                target("racks", MatchKind::Tcp(vec!["rack1:4001".to_owned()]), None),
+            ],
+            policy: Policy::default(),
+        }
+    }
+
+    #[test]
+    fn every_port_is_a_line() {
+        let text = Listing::new(&ports(), None).text();
+        assert_eq!(
+            text,
+            "\
+PORT                 VID:PID:IF   SERIAL NUMBER  HUB PATH  PRODUCT
+serial:/dev/ttyACM0  2fe3:0004:0  FF01           1-2.3     Zephyr CDC
+serial:/dev/ttyACM1  2fe3:0004:2  AA             1-2.3     \\u{1b}[31mred\\n
+serial:/dev/ttyS0    -            -              -         -
+"
+        );
+        assert_eq!(Listing::new(&[], None).text(), "no serial ports\n");
+    }
+
+    #[test]
+    fn a_plan_says_which_target_matches_and_why_not() {
+        let text = Listing::new(&ports(), Some(&plan())).text();
+        for line in [
+            "  sensors: matches\n",
+            "  a device that several targets match is refused: sensors, all\n",
+            "  sensors: no: serial_number: expected `FF.*`, got `AA`\n",
+            "  all: no: usb: expected `2fe3:0004`, the port has none\n",
+            "target sensors: 1 of the ports match, expected 24\n",
+            "target all: 2 of the ports match, expected 24\n",
+            "target racks: tcp devices are not looked for here\n",
+        ] {
+            assert!(text.contains(line), "{line}\n{text}");
+        }
+        assert!(!text.contains("racks: no"), "{text}");
+    }
+
+    #[test]
+    fn json_has_everything() {
+        let json: serde_json::Value =
+            serde_json::from_str(&Listing::new(&ports(), Some(&plan())).json()).unwrap();
+        assert_eq!(json["schema"], "flashfleet.list/1");
+        assert_eq!(json["ports"][0]["address"], "serial:/dev/ttyACM0");
+        assert_eq!(json["ports"][0]["usb"]["hub_path"], "1-2.3");
+        assert_eq!(json["ports"][0]["targets"][0]["matches"], true);
+        assert_eq!(json["ports"][1]["targets"][0]["key"], "serial_number");
+        assert_eq!(json["ports"][1]["targets"][0]["actual"], "AA");
+        assert!(json["ports"][2]["usb"].is_null());
+        assert_eq!(json["targets"][1]["matching"], 2);
+    }
+
+    #[test]
+    fn what_is_not_there_yet_is_told() {
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let args = ListArgs { plan: None, json: false, ble: Some(10) };
+        assert_eq!(run(&args, &mut out, &mut err), Exit::Usage);
+        assert!(out.is_empty());
+        assert!(String::from_utf8(err).unwrap().contains("cli.not_supported"));
+    }
+}

@@ -1,0 +1,15 @@
+//! The command line: arguments, and one file per command.
+
+mod args;
+pub mod check;
+mod diagnose;
+pub mod image;
+pub mod list;
+mod logging;
+mod output;
+pub mod report;
+pub mod run;
+pub mod schema;
+
+pub use crate::exit::Exit;
+pub use args::{Cli, Command, main};

@@ -1,0 +1,224 @@
+//! `flashfleet run PLAN`: from arguments to a run, and from its end to an exit code.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use chrono::Utc;
+use clap::Args;
+use tokio::sync::mpsc;
+
+use super::diagnose::{say, show_plan_errors};
+use super::logging;
+use crate::actors::{Interrupts, RealSource, RunOptions, Survey};
+use crate::cause::{Cause, Class};
+use crate::exit::Exit;
+use crate::flow::planned_steps;
+use crate::plan::Plan;
+use crate::report::log::default_journal_path;
+use crate::report::{
+    Destination, Display, OutputPaths, Outputs, ProgressMode, ReporterCore, prepare_outputs,
+};
+
+/// Match devices, flash them concurrently, report.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// The plan.
+    pub plan: PathBuf,
+    /// Write the JSON report to this file, `-` for standard output.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<Destination>,
+    /// Write the JUnit report to this file.
+    #[arg(long, value_name = "FILE")]
+    pub junit: Option<Destination>,
+    /// Write the HTML report to this file.
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<Destination>,
+    /// Write events as JSON lines as they happen, `-` for standard output.
+    #[arg(long, value_name = "FILE|-")]
+    pub events: Option<Destination>,
+    /// Run only this target; may be given several times.
+    #[arg(long, value_name = "TARGET")]
+    pub only: Vec<String>,
+    /// Devices at once, instead of the plan's.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub parallel: Option<u32>,
+    /// Find the devices and print what would be done to each; write to none.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// How progress is shown.
+    #[arg(long, value_enum, default_value_t)]
+    pub progress: ProgressMode,
+    /// Where the journal is kept, instead of the user's state folder.
+    #[arg(long, value_name = "FILE")]
+    pub journal: Option<PathBuf>,
+    /// Write one wire log per device into this folder.
+    #[arg(long, value_name = "DIR")]
+    pub trace: Option<PathBuf>,
+    /// Say more; twice for everything.
+    #[arg(short, long, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+    /// Say nothing but errors.
+    #[arg(short, long, conflicts_with = "verbose")]
+    pub quiet: bool,
+}
+
+/// Runs the command.
+pub fn run(args: &RunArgs, out: &mut dyn Write, err: &mut dyn Write) -> Exit {
+    let plan = match crate::plan::load(&args.plan) {
+        Ok(plan) => Arc::new(plan),
+        Err(diagnostics) => {
+            show_plan_errors(err, &diagnostics);
+            return Exit::Usage;
+        }
+    };
+    if let Err(cause) = known_targets(&plan, &args.only) {
+        say(err, &cause);
+        return Exit::Usage;
+    }
+    let options = RunOptions {
+        run_id: uuid::Uuid::now_v7().to_string(),
+        only: args.only.clone(),
+        parallel: args.parallel.and_then(|count| usize::try_from(count).ok()),
+    };
+    if args.dry_run {
+        return dry_run(&plan, options, out, err);
+    }
+    let outputs = match outputs(args, &options.run_id) {
+        Ok(outputs) => outputs,
+        Err(cause) => {
+            say(err, &cause);
+            return Exit::of_cause(&cause);
+        }
+    };
+    let wire_log = match logging::start(args.verbose, args.quiet, args.trace.as_deref()) {
+        Ok(wire_log) => wire_log,
+        Err(cause) => {
+            say(err, &cause);
+            return Exit::of_cause(&cause);
+        }
+    };
+    let core = ReporterCore::new(outputs, Display::new(args.progress, args.quiet));
+    let finished = actix::System::new().block_on(async {
+        let source = Arc::new(RealSource::new());
+        crate::actors::run(plan, options, source, core, interrupts()).await
+    });
+    let Some(finished) = finished else {
+        say(
+            err,
+            &Cause::new(
+                Class::Internal,
+                "internal.reporter_panicked",
+                "expected a report, the reporter panicked",
+                "this is a defect of flashfleet: please report it; the journal holds what happened until then",
+            ),
+        );
+        return Exit::Internal;
+    };
+    let exit = Exit::from(finished.outcome());
+    match wire_log.and_then(|log| log.failure()) {
+        Some(cause) => {
+            say(err, &cause);
+            if exit == Exit::Passed { Exit::Station } else { exit }
+        }
+        None => exit,
+    }
+}
+
+fn outputs(args: &RunArgs, run_id: &str) -> Result<Outputs, Cause> {
+    let journal = match &args.journal {
+        Some(path) => path.clone(),
+        None => default_journal_path(run_id, Utc::now())?,
+    };
+    prepare_outputs(&OutputPaths {
+        json: args.json.clone(),
+        junit: args.junit.clone(),
+        html: args.html.clone(),
+        journal: Some(journal),
+        events: args.events.clone(),
+        trace: args.trace.clone(),
+    })
+}
+
+fn known_targets(plan: &Plan, only: &[String]) -> Result<(), Cause> {
+    let names = || plan.targets.iter().map(|target| target.name.as_str());
+    match only.iter().find(|name| !names().any(|known| known == name.as_str())) {
+        None => Ok(()),
+        Some(unknown) => Err(Cause::new(
+            Class::Plan,
+            "cli.unknown_target",
+            format!("expected --only to name a target of the plan, got {unknown}"),
+            format!("the plan's targets are: {}", names().collect::<Vec<_>>().join(", ")),
+        )),
+    }
+}
+
+/// Each interrupt or termination signal is one message.
+fn interrupts() -> Interrupts {
+    let (sender, receiver) = mpsc::unbounded_channel();
+    actix::spawn(async move {
+        loop {
+            if signal().await.is_err() || sender.send(()).is_err() {
+                return;
+            }
+        }
+    });
+    receiver
+}
+
+#[cfg(unix)]
+async fn signal() -> std::io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        result = tokio::signal::ctrl_c() => result,
+        _ = terminate.recv() => Ok(()),
+    }
+}
+
+#[cfg(not(unix))]
+async fn signal() -> std::io::Result<()> {
+    tokio::signal::ctrl_c().await
+}
+
+fn dry_run(plan: &Arc<Plan>, options: RunOptions, out: &mut dyn Write, err: &mut dyn Write) -> Exit {
+    let source = Arc::new(RealSource::new());
+    let core = ReporterCore::new(Outputs::default(), Display::hidden());
+    let survey =
+        actix::System::new().block_on(crate::actors::survey(Arc::clone(plan), options, source, core));
+    if let Err(error) = print_survey(plan, &survey, out) {
+        // A reader that went away, as with `| head`, has seen what it wanted.
+        tracing::debug!(%error, "standard output is closed");
+    }
+    let mut exit = Exit::Passed;
+    for cause in survey.targets.iter().filter_map(|target| target.unmet.as_ref()) {
+        say(err, cause);
+        exit = if cause.class == Class::Station || exit == Exit::Station {
+            Exit::Station
+        } else {
+            Exit::NoMatch
+        };
+    }
+    exit
+}
+
+fn print_survey(plan: &Plan, survey: &Survey, out: &mut dyn Write) -> std::io::Result<()> {
+    for surveyed in &survey.targets {
+        let Some(target) = plan.targets.iter().find(|target| target.name == surveyed.target) else {
+            continue;
+        };
+        let steps: Vec<String> = planned_steps(&target.steps).into_iter().map(|step| step.name).collect();
+        writeln!(
+            out,
+            "target {}: {} devices, expected {}",
+            target.name,
+            surveyed.found.len(),
+            target.expect
+        )?;
+        for found in &surveyed.found {
+            let slot = found.identity.slot_name().map_or_else(String::new, |slot| format!(" ({slot})"));
+            writeln!(out, "  {}{slot}: {}", found.address, steps.join(", "))?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,287 @@
+//! Requests and answers over one link. What is asked, and why, is the caller's.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until};
+
+use crate::smp::errors::DeviceError;
+use crate::smp::exchange::{Exchange, ExchangeConfig, ExchangeError, Policy, Ticket};
+use crate::smp::message::Request;
+use crate::smp::message::os::{Echo, Params};
+use crate::smp::{Answer, RawRequest, Time};
+use crate::transport::{Link, LinkError, LinkErrorKind};
+
+use super::{ClientError, ClientOptions};
+
+/// How long a request waits for its answer: what the field has proven for a chunk of an upload.
+const DEFAULT_TIMEOUT: Duration = Duration::from_millis(2500);
+
+/// What outlives a link: which answers may still arrive. Keep one per device, also over reconnects.
+#[derive(Debug)]
+pub struct Conversation {
+    pub(super) exchange: Exchange,
+    epoch: Instant,
+    echoes: u64,
+}
+
+impl Default for Conversation {
+    fn default() -> Self {
+        let exchange =
+            Exchange::new(ExchangeConfig { first_sequence: rand::random(), ..ExchangeConfig::default() });
+        Self { exchange, epoch: Instant::now(), echoes: 0 }
+    }
+}
+
+impl Conversation {
+    pub(super) fn now(&self) -> Time {
+        self.epoch.elapsed()
+    }
+}
+
+/// What the server takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ServerLimits {
+    /// Largest message in bytes, SMP header included.
+    pub max_message: usize,
+    /// Smaller, where `max_message` is somebody's word and not the server's.
+    pub fallback: Option<usize>,
+    /// The server's number of buffers; `None` where it does not tell.
+    pub buffers: Option<u32>,
+    /// The server does not tell its buffers, and the plan does not either.
+    pub guessed: bool,
+}
+
+/// One device's conversation over one open link.
+pub struct Client {
+    link: Box<dyn Link>,
+    pub(super) conversation: Conversation,
+    pub(super) options: ClientOptions,
+    limits: Option<ServerLimits>,
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client")
+            .field("options", &self.options)
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Client {
+    /// A conversation over `link`; goes on with what an earlier link to the same device left.
+    #[must_use]
+    pub fn new(link: Box<dyn Link>, options: ClientOptions, conversation: Conversation) -> Self {
+        Self { link, conversation, options, limits: None }
+    }
+
+    /// Asks, and asks again where the request may be sent twice.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn request<R: Request>(&mut self, request: &R) -> Result<R::Response, ClientError> {
+        self.request_within(request, self.timeout()).await
+    }
+
+    /// Like [`Self::request`], with another time to wait for each answer.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn request_within<R: Request>(
+        &mut self,
+        request: &R,
+        timeout: Duration,
+    ) -> Result<R::Response, ClientError> {
+        let policy = Policy { timeout, retries: self.options.retries };
+        let answer = self.ask(RawRequest::new(request)?, policy).await?;
+        Ok(answer.decode::<R>()?)
+    }
+
+    /// Has `text` sent back.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn echo(&mut self, text: String) -> Result<String, ClientError> {
+        Ok(self.request(&Echo { d: text }).await?.r)
+    }
+
+    /// One echo, sent once, with a text of its own: shows that the device answers now.
+    ///
+    /// # Errors
+    /// [`ClientError`]; no answer within `timeout` is [`ClientError::Unanswered`].
+    pub async fn echo_once(&mut self, timeout: Duration) -> Result<(), ClientError> {
+        self.conversation.echoes += 1;
+        let text = format!("flashfleet {}", self.conversation.echoes);
+        let policy = Policy { timeout, retries: 0 };
+        let answer = self.ask(RawRequest::new(&Echo { d: text.clone() })?, policy).await?;
+        match answer.decode::<Echo>() {
+            Ok(response) if response.r == text => Ok(()),
+            Ok(_) => Err(ClientError::Link(LinkError::new(
+                LinkErrorKind::Io,
+                "expected the echo that was sent, another text came back",
+                "the device or the link changes what is sent: check cable and baud rate",
+            ))),
+            // A server without the echo command is a server that answers.
+            Err(error) if error.device().is_some_and(DeviceError::is_not_supported) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Listens without saying anything; returns only when the link breaks. Cancel safe.
+    pub async fn listen(&mut self) -> LinkError {
+        loop {
+            match self.link.recv().await {
+                Ok(message) => {
+                    let now = self.conversation.now();
+                    self.conversation.exchange.handle_message(now, &message);
+                }
+                Err(error) => return error,
+            }
+        }
+    }
+
+    /// What the server takes; asked for once.
+    ///
+    /// # Errors
+    /// [`ClientError`], but not where the server does not have the command: then safe defaults hold.
+    pub async fn limits(&mut self) -> Result<ServerLimits, ClientError> {
+        if let Some(limits) = self.limits {
+            return Ok(limits);
+        }
+        let properties = self.link.properties();
+        let usable = |buffer: u32| {
+            let buffer = usize::try_from(buffer).unwrap_or(usize::MAX);
+            buffer.saturating_sub(properties.buffer_overhead).min(properties.max_message)
+        };
+        let limits = match self.request(&Params {}).await {
+            Ok(params) => ServerLimits {
+                max_message: usable(self.options.buffer.unwrap_or(params.buf_size)),
+                fallback: self.options.buffer.map(|_| usable(params.buf_size)),
+                buffers: Some(params.buf_count),
+                guessed: false,
+            },
+            // MCUboot's recovery and some applications do not have the command.
+            Err(ClientError::Device { .. }) => ServerLimits {
+                max_message: self.options.buffer.map_or(properties.safe_message, usable),
+                fallback: self.options.buffer.map(|_| properties.safe_message),
+                buffers: None,
+                guessed: self.options.buffer.is_none(),
+            },
+            Err(error) => return Err(error),
+        };
+        tracing::debug!(?limits, "server limits");
+        self.limits = Some(limits);
+        Ok(limits)
+    }
+
+    /// Asks for the server's limits anew: another firmware may be running.
+    pub fn forget_limits(&mut self) {
+        self.limits = None;
+    }
+
+    /// What the link can carry.
+    #[must_use]
+    pub fn properties(&self) -> crate::transport::LinkProperties {
+        self.link.properties()
+    }
+
+    /// Closes the link; what outlives it is for the next one.
+    pub async fn close(mut self) -> Conversation {
+        let now = self.conversation.now();
+        self.conversation.exchange.reset(now);
+        // Nobody waits for what was in flight.
+        while self.conversation.exchange.poll_outcome().is_some() {}
+        self.link.close().await;
+        self.conversation
+    }
+
+    /// Time to wait for an answer: at least as long as a full message takes on the wire both ways.
+    pub(super) fn timeout(&self) -> Duration {
+        self.options.timeout.unwrap_or(DEFAULT_TIMEOUT + self.wire_time())
+    }
+
+    /// Time that a full request and its answer take on the wire; nothing where its speed is not known.
+    pub(super) fn wire_time(&self) -> Duration {
+        let properties = self.link.properties();
+        let Some(rate) = properties.wire_bytes_per_s.filter(|rate| *rate >= 1.0) else {
+            return Duration::ZERO;
+        };
+        let message = self.limits.map_or(properties.safe_message, |limits| limits.max_message);
+        let bytes = u32::try_from(2 * properties.framing.wire_len(message)).unwrap_or(u32::MAX);
+        Duration::from_secs_f64(f64::from(bytes) / rate)
+    }
+
+    /// Asks once and waits for the end of it.
+    pub(super) async fn ask(&mut self, request: RawRequest, policy: Policy) -> Result<Answer, ClientError> {
+        let ticket = self.conversation.exchange.submit(self.conversation.now(), request, policy);
+        loop {
+            let (done, outcome) = self.drive(None).await?;
+            if done == ticket {
+                return outcome.map_err(ClientError::Unanswered);
+            }
+        }
+    }
+
+    /// Sends what is due and takes in what comes, until one request is over or `until` has come (then
+    /// [`DriveError::Elapsed`]).
+    async fn drive_until(
+        &mut self,
+        until: Option<Time>,
+    ) -> Result<(Ticket, Result<Answer, ExchangeError>), DriveError> {
+        loop {
+            while let Some(message) = self.conversation.exchange.poll_transmit(self.conversation.now()) {
+                self.link.send(&message).await.map_err(DriveError::Link)?;
+            }
+            if let Some(outcome) = self.conversation.exchange.poll_outcome() {
+                return Ok(outcome);
+            }
+            let timeout = self.conversation.exchange.next_timeout();
+            let wake = [timeout, until].into_iter().flatten().min();
+            let epoch = self.conversation.epoch;
+            tokio::select! {
+                biased;
+                message = self.link.recv() => {
+                    let message = message.map_err(DriveError::Link)?;
+                    let now = self.conversation.now();
+                    self.conversation.exchange.handle_message(now, &message);
+                }
+                () = sleep_until(epoch + wake.unwrap_or_default()), if wake.is_some() => {
+                    let now = self.conversation.now();
+                    if timeout.is_some_and(|timeout| timeout <= now) {
+                        self.conversation.exchange.handle_timeout(now);
+                    } else if until.is_some_and(|until| until <= now) {
+                        return Err(DriveError::Elapsed);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The next request that is over; `None` where `until` came first.
+    pub(super) async fn drive_some(
+        &mut self,
+        until: Option<Time>,
+    ) -> Result<Option<(Ticket, Result<Answer, ExchangeError>)>, ClientError> {
+        match self.drive_until(until).await {
+            Ok(outcome) => Ok(Some(outcome)),
+            Err(DriveError::Elapsed) => Ok(None),
+            Err(DriveError::Link(error)) => Err(error.into()),
+        }
+    }
+
+    async fn drive(
+        &mut self,
+        until: Option<Time>,
+    ) -> Result<(Ticket, Result<Answer, ExchangeError>), ClientError> {
+        loop {
+            if let Some(outcome) = self.drive_some(until).await? {
+                return Ok(outcome);
+            }
+        }
+    }
+}
+
+enum DriveError {
+    Elapsed,
+    Link(LinkError),
+}

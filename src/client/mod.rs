@@ -1,0 +1,12 @@
+//! One device's SMP conversation over a link: drives the protocol of `smp` with tokio's clock. Knows no actors, no plans
+//! and no steps.
+
+mod conversation;
+mod error;
+mod options;
+mod upload;
+
+pub use conversation::{Client, Conversation, ServerLimits};
+pub use error::ClientError;
+pub use options::ClientOptions;
+pub use upload::{UploadRequest, Uploaded};

@@ -1,0 +1,75 @@
+//! The exit codes: a documented contract, in this one file.
+
+use std::process::ExitCode;
+
+use crate::cause::{Cause, Class};
+use crate::report::Outcome;
+
+/// How the program ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// Every device passed; for other commands: done.
+    Passed,
+    /// A defect of flashfleet.
+    Internal,
+    /// Usage, or a plan or image that is not valid.
+    Usage,
+    /// No device matched, or fewer or more than `expect`.
+    NoMatch,
+    /// At least one device did not pass.
+    NotPassed,
+    /// A port, adapter, file or folder that this machine could not use.
+    Station,
+    /// Stopped by the plan's `stop_after` or a canary.
+    Stopped,
+    /// Interrupted.
+    Interrupted,
+}
+
+impl Exit {
+    /// The number.
+    #[must_use]
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Passed => 0,
+            Self::Internal => 1,
+            Self::Usage => 2,
+            Self::NoMatch => 4,
+            Self::NotPassed => 100,
+            Self::Station => 102,
+            Self::Stopped => 103,
+            Self::Interrupted => 130,
+        }
+    }
+
+    /// The exit that goes with a cause which ends a whole command.
+    #[must_use]
+    pub fn of_cause(cause: &Cause) -> Self {
+        match cause.class {
+            Class::Plan | Class::Image => Self::Usage,
+            Class::Station => Self::Station,
+            Class::Device | Class::Link => Self::NotPassed,
+            Class::Internal => Self::Internal,
+        }
+    }
+}
+
+impl From<Outcome> for Exit {
+    fn from(outcome: Outcome) -> Self {
+        match outcome {
+            Outcome::Passed => Self::Passed,
+            Outcome::NotPassed => Self::NotPassed,
+            Outcome::NoMatch => Self::NoMatch,
+            Outcome::Stopped => Self::Stopped,
+            Outcome::Interrupted | Outcome::CutShort => Self::Interrupted,
+            Outcome::Station => Self::Station,
+            Outcome::Internal => Self::Internal,
+        }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit.code())
+    }
+}

@@ -1,0 +1,132 @@
+//! What is known of one device so far. Steps read and write it; it decides nothing.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::image::Image;
+use crate::report::{ImageOutcome, ImageView, UploadFigures};
+use crate::smp::message::image::{ImageSlot, ImageState};
+
+use super::proof::Expected;
+use super::slots::active;
+use super::{BootMode, FlowConfig};
+
+/// What is known of one device.
+#[derive(Debug)]
+pub(super) struct Facts {
+    /// Images of the plan by name.
+    pub images: BTreeMap<String, Arc<Image>>,
+    /// Silence after a reset.
+    pub quiet: Duration,
+    /// How long the device may take to come back.
+    pub return_within: Duration,
+    /// Whether the plan has a recovery program.
+    pub can_recover: bool,
+    /// The image list when it was last read, and nothing has changed it since.
+    pub state: Option<ImageState>,
+    /// The bootloader's mode; outer `None` while it was not asked.
+    pub mode: Option<Option<BootMode>>,
+    /// What must run, by image number: set by an upload step.
+    pub expected: BTreeMap<u32, Expected>,
+    /// What must be proven again by a later reset: set by a test boot, a confirm, or a reset.
+    pub proven: bool,
+    /// Whether anything was written to the device.
+    pub changed: bool,
+    /// Resets spent on settling slots.
+    pub settling_resets: u32,
+    records: BTreeMap<u32, Record>,
+}
+
+#[derive(Debug, Default)]
+struct Record {
+    before: Option<ImageView>,
+    after: Option<ImageView>,
+    upload: Option<UploadFigures>,
+}
+
+impl Facts {
+    pub(super) fn new(config: &FlowConfig) -> Self {
+        Self {
+            images: config.images.clone(),
+            quiet: config.quiet,
+            return_within: config.return_within,
+            can_recover: config.can_recover,
+            state: None,
+            mode: None,
+            expected: BTreeMap::new(),
+            proven: false,
+            changed: false,
+            settling_resets: 0,
+            records: BTreeMap::new(),
+        }
+    }
+
+    /// Takes an image list that was read: the first one tells what ran before.
+    pub(super) fn note_state(&mut self, state: ImageState) {
+        for slot in state.images.iter().filter(|slot| slot.active) {
+            let record = self.records.entry(slot.image).or_default();
+            if record.before.is_none() {
+                record.before = Some(view(slot));
+            }
+            record.after = Some(view(slot));
+        }
+        self.state = Some(state);
+    }
+
+    /// Forgets what runs: something happened that may have changed it.
+    pub(super) fn forget_state(&mut self) {
+        self.state = None;
+        for record in self.records.values_mut() {
+            record.after = None;
+        }
+    }
+
+    pub(super) fn note_upload(&mut self, figures: UploadFigures) {
+        let record = self.records.entry(figures.image_number).or_default();
+        record.upload = Some(figures);
+    }
+
+    /// What the running image of an image number looks like, where it was read.
+    pub(super) fn running(&self, image_number: u32) -> Option<ImageView> {
+        self.state.as_ref().and_then(|state| active(state, image_number)).map(view)
+    }
+
+    /// The image number that a report of the running image is about.
+    pub(super) fn main_image(&self) -> u32 {
+        self.expected.keys().next().copied().unwrap_or(0)
+    }
+
+    /// Whether what runs now reverts at the next reset.
+    pub(super) fn on_test(&self) -> bool {
+        self.state.as_ref().is_some_and(|state| {
+            self.expected.values().any(|expected| {
+                active(state, expected.image_number).is_some_and(|slot| {
+                    !slot.confirmed && slot.hash.as_deref() == Some(expected.hash.as_slice())
+                })
+            })
+        })
+    }
+
+    /// One entry per image number that was seen.
+    pub(super) fn outcomes(&self) -> Vec<ImageOutcome> {
+        self.records
+            .iter()
+            .map(|(&image_number, record)| ImageOutcome {
+                image_number,
+                before: record.before.clone(),
+                after: record.after.clone(),
+                upload: record.upload.clone(),
+            })
+            .collect()
+    }
+}
+
+fn view(slot: &ImageSlot) -> ImageView {
+    ImageView {
+        version: slot.version.clone(),
+        hash: slot.hash.as_deref().map(hex::encode),
+        active: slot.active,
+        confirmed: slot.confirmed,
+    }
+}

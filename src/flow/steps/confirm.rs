@@ -1,0 +1,134 @@
+//! The confirm step: only the running image, only where it is the uploaded one, and read back that it holds.
+
+use crate::cause::{Cause, Class};
+use crate::flow::proof::{Proof, examine, short_hash};
+use crate::report::StepDetail;
+use crate::smp::Time;
+use crate::smp::message::image::ImageState;
+
+use super::{Action, Facts, Outcome, StepMachine, Turn, unexpected};
+
+#[derive(Debug)]
+enum Phase {
+    Start,
+    Look,
+    Confirm(Vec<Vec<u8>>),
+    ReadBack,
+}
+
+/// Confirms every image that earlier steps uploaded.
+#[derive(Debug)]
+pub(in crate::flow) struct ConfirmStep {
+    phase: Phase,
+}
+
+impl ConfirmStep {
+    pub(in crate::flow) fn new() -> Self {
+        Self { phase: Phase::Start }
+    }
+
+    fn first_look(&mut self, facts: &mut Facts, state: &ImageState) -> Turn {
+        if facts.expected.is_empty() {
+            return Turn::broke(Cause::new(
+                Class::Plan,
+                "plan.nothing_to_confirm",
+                "expected an upload before the confirm, there was none",
+                "put upload and test-boot before confirm: only an image that was seen to run is confirmed",
+            ));
+        }
+        let mut unconfirmed = Vec::new();
+        for expected in facts.expected.values() {
+            match examine(state, expected) {
+                Proof::Runs { confirmed: true } => {}
+                Proof::Runs { confirmed: false } => unconfirmed.push(expected.hash.clone()),
+                // An image that never ran must not be confirmed: it could brick the device.
+                Proof::SwapPending => {
+                    return Turn::broke(Cause::new(
+                        Class::Device,
+                        "image.not_running",
+                        format!(
+                            "expected {} ({}) to run before it is confirmed, it still waits in the secondary slot",
+                            expected.version,
+                            short_hash(&expected.hash)
+                        ),
+                        "put test-boot before confirm: only an image that was seen to run is confirmed",
+                    ));
+                }
+                Proof::Other(cause) => return Turn::broke(cause),
+            }
+        }
+        if unconfirmed.is_empty() {
+            facts.proven = true;
+            return Turn::skipped("it is confirmed already", facts);
+        }
+        self.confirm(unconfirmed)
+    }
+
+    fn confirm(&mut self, mut unconfirmed: Vec<Vec<u8>>) -> Turn {
+        match unconfirmed.pop() {
+            Some(hash) => {
+                self.phase = Phase::Confirm(unconfirmed);
+                Turn::Do(Action::Confirm { hash })
+            }
+            None => {
+                self.phase = Phase::ReadBack;
+                Turn::Do(Action::ReadState)
+            }
+        }
+    }
+
+    fn read_back(facts: &mut Facts, state: &ImageState) -> Turn {
+        for expected in facts.expected.values() {
+            match examine(state, expected) {
+                Proof::Runs { confirmed: true } => {}
+                Proof::Other(cause) => return Turn::broke(cause),
+                Proof::Runs { confirmed: false } | Proof::SwapPending => {
+                    return Turn::broke(Cause::new(
+                        Class::Device,
+                        "image.confirm_not_held",
+                        format!(
+                            "expected {} ({}) to be confirmed, the device accepted it and shows it as not confirmed",
+                            expected.version,
+                            short_hash(&expected.hash)
+                        ),
+                        "look at the device's image list and at its flash: the image reverts at the next reset",
+                    ));
+                }
+            }
+        }
+        facts.proven = true;
+        let running = facts.running(facts.main_image());
+        Turn::held(StepDetail { running, ..StepDetail::default() })
+    }
+}
+
+impl StepMachine for ConfirmStep {
+    fn next(&mut self, facts: &mut Facts, _now: Time, outcome: Option<Outcome>) -> Turn {
+        let phase = std::mem::replace(&mut self.phase, Phase::Start);
+        match (phase, outcome) {
+            (Phase::Start, None) => {
+                self.phase = Phase::Look;
+                Turn::Do(Action::ReadState)
+            }
+            (Phase::Look, Some(Outcome::State(state))) => {
+                facts.note_state(state.clone());
+                self.first_look(facts, &state)
+            }
+            (Phase::Confirm(unconfirmed), Some(Outcome::State(_))) => {
+                facts.changed = true;
+                facts.forget_state();
+                self.confirm(unconfirmed)
+            }
+            (Phase::ReadBack, Some(Outcome::State(state))) => {
+                facts.note_state(state.clone());
+                Self::read_back(facts, &state)
+            }
+            (_, Some(Outcome::Failed(cause))) => Turn::broke(cause),
+            (_, outcome) => unexpected("confirm", outcome.as_ref()),
+        }
+    }
+
+    fn retry(&mut self) {
+        self.phase = Phase::Start;
+    }
+}

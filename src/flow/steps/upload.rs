@@ -1,0 +1,266 @@
+//! The upload step: look, settle the slots, check the size, upload, and read back that it is there.
+
+use std::sync::Arc;
+
+use crate::cause::{Cause, Class};
+use crate::flow::BootMode;
+use crate::flow::proof::{Expected, short_hash};
+use crate::flow::slots::{SlotDecision, decide};
+use crate::image::Image;
+use crate::report::StepDetail;
+use crate::smp::Time;
+use crate::smp::message::image::{ImageState, SlotInfoResponse};
+
+use super::reboot::{Reboot, RebootTurn};
+use super::{Action, Facts, Outcome, StepMachine, Turn, unexpected};
+
+/// Resets that a device may be given to free its secondary slot: a pending image is swapped in by the first and reverted
+/// by the second; the third is for a device that was on test before that.
+const MAX_SETTLING_RESETS: u32 = 3;
+
+#[derive(Debug)]
+enum Phase {
+    Start,
+    Look,
+    Mode,
+    Settle(Reboot),
+    Slots,
+    Upload,
+    ReadBack,
+}
+
+/// Puts one image into the secondary slot.
+#[derive(Debug)]
+pub(in crate::flow) struct UploadStep {
+    name: String,
+    image: Arc<Image>,
+    image_number: u32,
+    upgrade_only: bool,
+    force: bool,
+    phase: Phase,
+    detail: StepDetail,
+}
+
+impl UploadStep {
+    pub(in crate::flow) fn new(
+        name: String,
+        image: Arc<Image>,
+        image_number: u32,
+        upgrade_only: bool,
+        force: bool,
+    ) -> Self {
+        Self {
+            name,
+            image,
+            image_number,
+            upgrade_only,
+            force,
+            phase: Phase::Start,
+            detail: StepDetail::default(),
+        }
+    }
+
+    fn look(&mut self) -> Turn {
+        self.phase = Phase::Look;
+        Turn::Do(Action::ReadState)
+    }
+
+    fn broke(&mut self, cause: Cause) -> Turn {
+        Turn::Broke(cause, Box::new(std::mem::take(&mut self.detail)))
+    }
+
+    fn skip(&mut self, facts: &mut Facts, reason: &str) -> Turn {
+        let mut detail = std::mem::take(&mut self.detail);
+        detail.skipped = Some(reason.to_owned());
+        detail.running = facts.running(self.image_number);
+        Turn::held(detail)
+    }
+
+    /// Looks the slots up in the table and acts on it.
+    fn act_on(&mut self, facts: &mut Facts, now: Time, state: &ImageState) -> Turn {
+        if facts.mode.is_none() {
+            self.phase = Phase::Mode;
+            return Turn::Do(Action::ReadMode);
+        }
+        if let Some(Some(mode)) = facts.mode.filter(|mode| mode.is_some_and(|mode| !mode.is_supported())) {
+            return self.broke(mode_not_supported(mode));
+        }
+        let decision = match decide(state, self.image_number, self.image.hash()) {
+            Ok(decision) => decision,
+            Err(cause) => return self.broke(cause),
+        };
+        match decision {
+            SlotDecision::AlreadyCurrent if !self.force => self.skip(facts, "already running and confirmed"),
+            SlotDecision::RunningOnTest if !self.force => {
+                self.skip(facts, "already running, on test and not confirmed yet")
+            }
+            SlotDecision::AlreadyPending => {
+                self.skip(facts, "already in the secondary slot and set for test")
+            }
+            SlotDecision::AlreadyThere if !self.force => self.skip(facts, "already in the secondary slot"),
+            SlotDecision::RunningOnTest => self.settle(facts, now, "the image is on test and keeps its slot"),
+            SlotDecision::Settle(reason) => self.settle(facts, now, reason),
+            SlotDecision::Upload | SlotDecision::AlreadyCurrent | SlotDecision::AlreadyThere => {
+                self.phase = Phase::Slots;
+                Turn::Do(Action::ReadSlots)
+            }
+        }
+    }
+
+    fn settle(&mut self, facts: &mut Facts, now: Time, reason: &str) -> Turn {
+        if facts.settling_resets >= MAX_SETTLING_RESETS {
+            return self.broke(Cause::new(
+                Class::Device,
+                "device.slots_unsettled",
+                format!("expected the slots to settle within {MAX_SETTLING_RESETS} resets, but {reason}"),
+                "look at the device's image list; confirm or erase by hand what should not be pending",
+            ));
+        }
+        facts.settling_resets += 1;
+        facts.changed = true;
+        self.detail.notes.push(format!("reset to settle the slots: {reason}"));
+        let mut reboot = Reboot::new(false, None);
+        let turn = reboot.next(facts, now, None);
+        self.phase = Phase::Settle(reboot);
+        self.follow(turn)
+    }
+
+    fn follow(&mut self, turn: RebootTurn) -> Turn {
+        match turn {
+            RebootTurn::Do(action) => Turn::Do(action),
+            RebootTurn::Back { .. } => self.look(),
+            RebootTurn::Broke(cause) => self.broke(cause),
+        }
+    }
+
+    /// The cause where the image does not fit into the slot that it would go into.
+    fn too_large(&self, slots: &SlotInfoResponse) -> Option<Cause> {
+        let image = slots.images.iter().find(|image| image.image == self.image_number)?;
+        let target = image
+            .slots
+            .iter()
+            .find(|slot| slot.upload_image_id == Some(self.image_number))
+            .or_else(|| image.slots.iter().find(|slot| slot.slot == 1))?;
+        let limit = [target.size, image.max_image_size].into_iter().flatten().min()?;
+        let size = self.image.bytes().len() as u64;
+        (size > limit).then(|| {
+            Cause::new(
+                Class::Image,
+                "image.too_large",
+                format!("expected an image of at most {limit} bytes for slot {}, got {size}", target.slot),
+                "build a smaller image, or check that it is meant for this device",
+            )
+        })
+    }
+
+    fn start_upload(&mut self) -> Turn {
+        self.phase = Phase::Upload;
+        Turn::Do(Action::Upload {
+            image: self.name.clone(),
+            image_number: self.image_number,
+            upgrade_only: self.upgrade_only,
+        })
+    }
+
+    /// The image must be where it was put, as the device itself lists it.
+    fn read_back(&mut self, facts: &Facts, state: &ImageState) -> Turn {
+        let there = state.images.iter().any(|slot| {
+            slot.image == self.image_number
+                && slot.hash.as_deref() == Some(self.image.hash())
+                && (self.force || !slot.active)
+        });
+        if !there {
+            let listed = state
+                .images
+                .iter()
+                .map(|slot| {
+                    let hash = slot.hash.as_deref().map_or_else(|| "no hash".to_owned(), short_hash);
+                    format!("slot {}: {} ({hash})", slot.slot, slot.version)
+                })
+                .collect::<Vec<_>>()
+                .join(", ");
+            return self.broke(Cause::new(
+                Class::Image,
+                "image.not_in_slot",
+                format!(
+                    "expected {} ({}) in the secondary slot after the upload, the device lists {listed}",
+                    self.image.version(),
+                    short_hash(self.image.hash())
+                ),
+                "the upload did not survive on the device: check its flash and the link, then run again",
+            ));
+        }
+        let mut detail = std::mem::take(&mut self.detail);
+        detail.running = facts.running(self.image_number);
+        Turn::held(detail)
+    }
+}
+
+fn mode_not_supported(mode: BootMode) -> Cause {
+    Cause::new(
+        Class::Device,
+        "device.mode_not_supported",
+        format!("expected a bootloader that swaps or overwrites, this one says: {mode}"),
+        "a test boot cannot be proven in this mode by this version of flashfleet",
+    )
+}
+
+impl StepMachine for UploadStep {
+    fn next(&mut self, facts: &mut Facts, now: Time, outcome: Option<Outcome>) -> Turn {
+        let phase = std::mem::replace(&mut self.phase, Phase::Start);
+        match (phase, outcome) {
+            (Phase::Start, None) => {
+                facts.expected.insert(
+                    self.image_number,
+                    Expected {
+                        image_number: self.image_number,
+                        hash: self.image.hash().to_vec(),
+                        version: self.image.version().to_owned(),
+                    },
+                );
+                self.look()
+            }
+            (Phase::Look, Some(Outcome::State(state))) => {
+                facts.note_state(state.clone());
+                self.act_on(facts, now, &state)
+            }
+            (Phase::Mode, Some(Outcome::Mode(mode))) => {
+                facts.mode = Some(mode.map(BootMode::from_number));
+                match facts.state.clone() {
+                    Some(state) => self.act_on(facts, now, &state),
+                    None => self.look(),
+                }
+            }
+            (Phase::Settle(mut reboot), outcome @ Some(_)) => {
+                let turn = reboot.next(facts, now, outcome);
+                self.phase = Phase::Settle(reboot);
+                self.follow(turn)
+            }
+            (Phase::Slots, Some(Outcome::Slots(slots))) => {
+                match slots.as_ref().and_then(|slots| self.too_large(slots)) {
+                    Some(cause) => self.broke(cause),
+                    None => self.start_upload(),
+                }
+            }
+            (Phase::Upload, Some(Outcome::Uploaded { figures, notes })) => {
+                facts.changed = true;
+                facts.note_upload(figures.clone());
+                self.detail.upload = Some(figures);
+                self.detail.notes.extend(notes);
+                self.phase = Phase::ReadBack;
+                Turn::Do(Action::ReadState)
+            }
+            (Phase::ReadBack, Some(Outcome::State(state))) => {
+                facts.note_state(state.clone());
+                self.read_back(facts, &state)
+            }
+            (_, Some(Outcome::Failed(cause))) => self.broke(cause),
+            (_, outcome) => unexpected("upload", outcome.as_ref()),
+        }
+    }
+
+    fn retry(&mut self) {
+        // The slots are looked at again, so whatever arrived before is found; an upload resumes by its hash.
+        self.phase = Phase::Start;
+    }
+}

@@ -1,0 +1,243 @@
+//! The plan's images: each file opened once and checked against what the plan says of it.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+
+use semver::VersionReq;
+
+use super::keys::{IMAGE, SIM_IMAGE};
+use super::problems::{closest, excerpt};
+use super::reader::{Fields, Reader, lower_first};
+use super::yaml::{Node, Value};
+use crate::image::{Image, ImageBuilder, Version};
+
+/// Bytes of a simulated image where the plan does not say.
+const SIM_IMAGE_SIZE: usize = 64 * 1024;
+
+/// One entry of `images`.
+#[derive(Debug)]
+pub(super) struct PlanImage {
+    /// `None` where it could not be loaded, which has been reported.
+    pub(super) image: Option<Arc<Image>>,
+    /// Made for this run: for simulated devices only.
+    pub(super) simulated: bool,
+}
+
+/// The images by name, those that could not be loaded included.
+pub(super) type Images = BTreeMap<String, PlanImage>;
+
+/// Reads the map `images`; `base` is the folder that file names are relative to. `None` where there is no map, and so
+/// nothing is known of any name.
+pub(super) fn read(reader: &Reader<'_>, node: &Node, base: &Path) -> Option<Images> {
+    let Value::Mapping(entries) = &node.value else {
+<<<<<<< HEAD
+        reader.wrong_type(
+            node,
+            "`images`",
+            "a map",
+            "give each image a name: `images: { app: { file: app.bin } }`",
+        );
+        return Images::new();
+=======
+        reader.wrong_type(node, "`images`", "a map", "give each image a name: `images: { app: { file: app.bin } }`");
+        return None;
+>>>>>>> plan
+    };
+    let mut images = Images::new();
+    for (key, node) in entries {
+        if key.name.trim().is_empty() || key.name.chars().any(char::is_control) {
+            let message = format!("`{}` is no name for an image", excerpt(&key.name));
+            reader.problems.add("plan.bad_text", &key.at, message, "use a word, for example `app`");
+        }
+        images.insert(key.name.clone(), read_image(reader, node, base));
+    }
+    Some(images)
+}
+
+fn read_image(reader: &Reader<'_>, node: &Node, base: &Path) -> PlanImage {
+    let Some(fields) = reader.fields(node, &IMAGE) else {
+        return PlanImage { image: None, simulated: false };
+    };
+    let simulated = fields.get("sim").is_some();
+    let image = match (fields.get("file"), fields.get("sim")) {
+        (Some(file), None) => {
+            let image = reader.text(file, "`file`").and_then(|name| load(reader, &file.at, base, name));
+            check_key(&fields);
+            image
+        }
+        (None, Some(sim)) => {
+            for key in ["sha256", "verify_key"].into_iter().filter(|key| fields.get(key).is_some()) {
+                let message = format!("a simulated image cannot have `{key}`");
+                reader.problems.add("plan.contradiction", &fields.key_at(key), message, "it is for files");
+            }
+            make(reader, sim)
+        }
+        (Some(_), Some(_)) => {
+            let help = "keep `file` for real devices, or `sim` for simulated ones";
+            let message = "an image has both `file` and `sim`";
+            reader.problems.add("plan.contradiction", &fields.key_at("sim"), message, help);
+            None
+        }
+        (None, None) => {
+            let help = "`file`: the MCUboot image file; or `sim`: an image for simulated devices";
+            reader.problems.add("plan.missing_key", &node.at, "an image needs the key `file` or `sim`", help);
+            None
+        }
+    };
+    check_pin(&fields, image.as_ref());
+    check_version(&fields, image.as_ref());
+    PlanImage { image: image.map(Arc::new), simulated }
+}
+
+fn load(reader: &Reader<'_>, at: &Range<usize>, base: &Path, name: &str) -> Option<Image> {
+    let path = base.join(name);
+    if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("zip")) {
+        reader.not_supported(at, "a .zip image", "unpack it and name the .bin file in it");
+        return None;
+    }
+    match Image::load(&path) {
+        Ok(image) => Some(image),
+        Err(error) => {
+            let help = match (path.exists(), similar_file(&path)) {
+                (false, Some(similar)) => format!("did you mean `{}`? {}", excerpt(&similar), error.help()),
+                _ => error.help(),
+            };
+            reader.problems.add(error.code(), at, lower_first(&error.to_string()), help);
+            None
+        }
+    }
+}
+
+/// A file in the same folder with a name that is close.
+fn similar_file(path: &Path) -> Option<String> {
+    let wanted = path.file_name()?.to_str()?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let names: Vec<String> = std::fs::read_dir(folder)
+        .ok()?
+        .take(1000)
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .collect();
+    closest(wanted, names.iter().map(String::as_str)).map(str::to_owned)
+}
+
+fn make(reader: &Reader<'_>, node: &Node) -> Option<Image> {
+    let fields = reader.fields(node, &SIM_IMAGE)?;
+    let size = fields.whole("size");
+    let version_node = fields.get("version")?;
+    let version = match reader.text(version_node, "`version`")?.parse::<Version>() {
+        Ok(version) => version,
+        Err(error) => {
+            let help = "write major.minor.revision, for example `\"2.0.0\"`";
+            reader.problems.add("plan.bad_version", &version_node.at, error.to_string(), help);
+            return None;
+        }
+    };
+    // Every version gets other content, so that every image has another hash.
+    let seed = version.to_bytes();
+    let payload: Vec<u8> = seed.iter().copied().cycle().take(size.unwrap_or(SIM_IMAGE_SIZE)).collect();
+    match Image::from_bytes(ImageBuilder::new().parsed_version(version).payload(&payload).build()) {
+        Ok(image) => Some(image),
+        Err(error) => {
+            reader.problems.add(error.code(), &node.at, error.to_string(), error.help());
+            None
+        }
+    }
+}
+
+fn check_pin(fields: &Fields<'_>, image: Option<&Image>) {
+    let Some(node) = fields.get("sha256") else { return };
+    let Some(text) = fields.text("sha256") else { return };
+    let problems = fields.reader.problems;
+    let help = "write the 64 hexadecimal digits that `sha256sum FILE` prints";
+    let mut pin = [0; 32];
+    if hex::decode_to_slice(text, &mut pin).is_err() {
+        let message = format!("`sha256` is no SHA-256 in hex: it has {} characters", text.chars().count());
+        problems.add("plan.bad_hash", &node.at, message, help);
+        return;
+    }
+    let Some(image) = image else { return };
+    if image.source_sha256() != &pin {
+        let message = format!(
+            "the file's SHA-256 is {}, and not what is pinned here",
+            hex::encode(image.source_sha256())
+        );
+        let help = "name the file that was meant, or pin the new hash";
+        problems.add("plan.image_sha256", &node.at, message, help);
+    }
+}
+
+fn check_version(fields: &Fields<'_>, image: Option<&Image>) {
+    let Some(node) = fields.get("version") else { return };
+    let Some(requirement) = read_requirement(fields, "version") else { return };
+    if let Some(image) = image
+        && !image.parsed_version().satisfies(&requirement)
+    {
+        let message = format!("the image has version {}, and not {requirement}", image.version());
+        let help = "name the file that was meant, or change the requirement";
+        fields.reader.problems.add("plan.image_version", &node.at, message, help);
+    }
+}
+
+fn check_key(fields: &Fields<'_>) {
+    if fields.text("verify_key").is_some() {
+        let instead = "take it out, and pin the file with `sha256` where it must be this one";
+        fields.reader.not_supported(&fields.key_at("verify_key"), "`verify_key`", instead);
+    }
+}
+
+/// A requirement on a version. A version alone means exactly this one: `semver` would take it for `^`, which lets
+/// newer firmware pass as what was asked for.
+pub(super) fn read_requirement(fields: &Fields<'_>, name: &str) -> Option<VersionReq> {
+    let node = fields.get(name)?;
+    let text = fields.text(name)?;
+    let parsed = parse_requirement(text);
+    if let Err(reason) = &parsed {
+        let message = format!("`{name}` is no requirement on a version: {reason}");
+        let help = "write for example `\">=2.4.0\"`, `\">=2.4.0, <3\"` or `\"2.4.0\"` for exactly this one";
+        fields.reader.problems.add("plan.bad_version", &node.at, message, help);
+    }
+    parsed.ok()
+}
+
+fn parse_requirement(text: &str) -> Result<VersionReq, String> {
+    if text.contains('+') {
+        return Err("the build number is not compared".to_owned());
+    }
+    let exact = |part: &str| {
+        let part = part.trim();
+        let bare = part.starts_with(|c: char| c.is_ascii_digit()) && !part.contains(['*', 'x', 'X']);
+        if bare { format!("={part}") } else { part.to_owned() }
+    };
+    let text = text.split(',').map(exact).collect::<Vec<_>>().join(", ");
+    VersionReq::parse(&text).map_err(|error| lower_first(&error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_alone_is_required_exactly() {
+        let holds = |requirement: &str, version: &str| {
+            version.parse::<Version>().unwrap().satisfies(&parse_requirement(requirement).unwrap())
+        };
+        assert!(holds("2.4.0", "2.4.0"));
+        assert!(holds("2.4.0", "2.4.0+7"));
+        assert!(!holds("2.4.0", "2.4.1"));
+        assert!(holds("2.4", "2.4.9"));
+        assert!(!holds("2.4", "2.5.0"));
+        assert!(holds("2.*", "2.5.0"));
+        assert!(holds(">=2.4.0, <3", "2.5.0"));
+        assert!(!holds(">=2.4.0, <3", "3.0.0"));
+        assert!(holds("^2.4.0", "2.5.0"));
+    }
+
+    #[test]
+    fn what_cannot_be_compared_is_refused() {
+        for text in ["", "new", ">=", "2.4.0.7", "2.4.0+7", ">=2.4.0 <3", "1,,2"] {
+            assert!(parse_requirement(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,379 @@
+//! What a valid plan says, with every default filled in. How it is read from YAML does not live here.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use regex::Regex;
+
+use crate::image::Image;
+use crate::sim::SimSpec;
+
+/// A whole plan: valid, files found, images opened and checked.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Name of the plan, used in reports.
+    pub name: String,
+    /// Where it was read from.
+    pub path: PathBuf,
+    /// SHA-256 of the file, lower-case hex.
+    pub sha256: String,
+    /// Images by the name that steps use.
+    pub images: BTreeMap<String, Arc<Image>>,
+    /// Targets in the plan's order.
+    pub targets: Vec<Target>,
+    /// What holds for the run.
+    pub policy: Policy,
+}
+
+/// One group of devices and what is done to each.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// Unique within the plan.
+    pub name: String,
+    /// Which devices.
+    pub matcher: Match,
+    /// How to talk to them.
+    pub link: LinkOptions,
+    /// How long to wait for `expect` devices.
+    pub discover: Duration,
+    /// How many devices there must be.
+    pub expect: Expect,
+    /// What is done to each, in order. Never empty.
+    pub steps: Vec<Step>,
+}
+
+/// Which devices a target is about: one kind, and conditions that must all hold.
+#[derive(Debug, Clone)]
+pub struct Match {
+    /// Where to look.
+    pub kind: MatchKind,
+    /// What the same board is called while in its bootloader.
+    pub bootloader_usb: Option<Pattern>,
+    /// On the USB serial number.
+    pub serial_number: Option<Pattern>,
+    /// On the USB product string.
+    pub product: Option<Pattern>,
+    /// On the bus and port chain.
+    pub hub_path: Option<Pattern>,
+}
+
+/// Where to look for devices.
+#[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "a plan has a handful of them")]
+pub enum MatchKind {
+    /// Patterns on `vid:pid:interface`.
+    Usb(Vec<Pattern>),
+    /// Globs on port names.
+    Port(Vec<glob::Pattern>),
+    /// Patterns on names, or addresses.
+    Ble(Vec<Pattern>),
+    /// Addresses and ranges.
+    Udp(Vec<UdpTarget>),
+    /// Addresses of serial servers, `host:port`.
+    Tcp(Vec<String>),
+    /// Simulated devices.
+    Sim(SimSpec),
+}
+
+/// One entry of `match: { udp: […] }`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum UdpTarget {
+    /// `host[:port]`: a claim. One that does not answer is an error.
+    Host {
+        /// Name or address.
+        host: String,
+        /// UDP port.
+        port: u16,
+    },
+    /// `first-last[:port]`, both included: a search. What does not answer is not matched.
+    Range {
+        /// First address.
+        first: std::net::IpAddr,
+        /// Last address.
+        last: std::net::IpAddr,
+        /// UDP port.
+        port: u16,
+    },
+}
+
+/// A regular expression that must match the whole text.
+#[derive(Debug, Clone)]
+pub struct Pattern {
+    source: String,
+    regex: Regex,
+}
+
+impl Pattern {
+    /// Case-insensitive and anchored at both ends.
+    ///
+    /// # Errors
+    /// What the regex crate says of `source`.
+    pub fn new(source: &str) -> Result<Self, regex::Error> {
+        // Compiled alone first: `a)(b` must be refused, not completed by the group around it.
+        Regex::new(source)?;
+        let regex = regex::RegexBuilder::new(&format!("^(?:{source})$")).case_insensitive(true).build()?;
+        Ok(Self { source: source.to_owned(), regex })
+    }
+
+    /// Whether the whole of `text` matches.
+    #[must_use]
+    pub fn matches(&self, text: &str) -> bool {
+        self.regex.is_match(text)
+    }
+
+    /// As the plan writes it.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.source
+    }
+}
+
+/// A value that flashfleet finds out, or the plan says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Auto<T> {
+    /// Found out.
+    Auto,
+    /// As the plan says.
+    Fixed(T),
+}
+
+/// How to talk to the devices of a target.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LinkOptions {
+    /// Bits per second on serial links.
+    pub baud: u32,
+    /// Framing on serial links.
+    pub framing: FramingChoice,
+    /// Requests in flight.
+    pub window: Auto<u32>,
+    /// The server's buffer size, in bytes.
+    pub buffer: Auto<u32>,
+    /// How long one request waits for its answer.
+    pub timeout: Auto<Duration>,
+    /// How often a request is sent again.
+    pub retries: u32,
+    /// Silence after a device left in a reset.
+    pub quiet: Duration,
+    /// How long a device may take to answer after a reset.
+    pub return_within: Duration,
+    /// Data terminal ready.
+    pub dtr: LineState,
+    /// Request to send.
+    pub rts: LineState,
+    /// Flow control.
+    pub flow_control: FlowControl,
+    /// Longest line of console framing, in bytes, marker and newline included.
+    pub line_length: usize,
+    /// Largest BLE write, or UDP datagram, in bytes.
+    pub mtu: Auto<u32>,
+}
+
+impl Default for LinkOptions {
+    fn default() -> Self {
+        Self {
+            baud: 115_200,
+            framing: FramingChoice::Console,
+            window: Auto::Auto,
+            buffer: Auto::Auto,
+            timeout: Auto::Auto,
+            retries: 3,
+            quiet: Duration::from_secs(1),
+            return_within: Duration::from_secs(60),
+            dtr: LineState::Keep,
+            rts: LineState::Keep,
+            flow_control: FlowControl::None,
+            line_length: crate::smp::console::DEFAULT_LINE_LENGTH,
+            mtu: Auto::Auto,
+        }
+    }
+}
+
+/// Framing on serial links.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FramingChoice {
+    /// Base64 lines.
+    Console,
+    /// Bare messages.
+    Raw,
+    /// Found out.
+    Auto,
+}
+
+/// What to do with a modem control line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LineState {
+    /// Leave it as the system sets it.
+    Keep,
+    /// Asserted.
+    On,
+    /// Not asserted.
+    Off,
+}
+
+/// Flow control of a serial port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FlowControl {
+    /// None.
+    None,
+    /// RTS and CTS.
+    Hardware,
+    /// XON and XOFF; harms raw framing.
+    Software,
+}
+
+/// How many devices a target must find.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Expect {
+    /// At least.
+    pub min: usize,
+    /// At most; `None` is no limit.
+    pub max: Option<usize>,
+}
+
+impl Default for Expect {
+    fn default() -> Self {
+        Self { min: 1, max: None }
+    }
+}
+
+impl Expect {
+    /// Whether `count` devices are what is expected.
+    #[must_use]
+    pub fn holds(self, count: usize) -> bool {
+        count >= self.min && self.max.is_none_or(|max| count <= max)
+    }
+}
+
+impl std::fmt::Display for Expect {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.max {
+            Some(max) if max == self.min => write!(f, "{max}"),
+            Some(max) => write!(f, "{}..{max}", self.min),
+            None => write!(f, "{}..", self.min),
+        }
+    }
+}
+
+/// One step of a target.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Step {
+    /// Put an image into the secondary slot.
+    Upload {
+        /// Name of the image in the plan.
+        image: String,
+        /// Image number on the device.
+        image_number: u32,
+        /// Let the server refuse a version that is not newer.
+        upgrade_only: bool,
+        /// Upload even where it is there already.
+        force: bool,
+    },
+    /// Mark for test, reset, prove that it runs.
+    TestBoot,
+    /// Make what runs permanent.
+    Confirm,
+    /// Reset and prove that what ran still runs.
+    Reset {
+        /// Ask the device to reset even where its application would refuse.
+        force: bool,
+        /// What to boot into; `None` is normal.
+        boot_mode: Option<u8>,
+    },
+    /// Require what is said of the running image.
+    Verify {
+        /// Requirement on its version.
+        version: Option<semver::VersionReq>,
+        /// Its TLV hash, or the name of an image of the plan, resolved to its hash.
+        hash: Option<Vec<u8>>,
+        /// Whether it is confirmed.
+        confirmed: Option<bool>,
+        /// A text that must come back.
+        echo: Option<String>,
+    },
+    /// Erase a slot.
+    Erase {
+        /// The slot; 1 where the plan does not say.
+        slot: u32,
+    },
+    /// Wait.
+    Delay(Duration),
+    /// Run a program on this machine.
+    Run {
+        /// The program.
+        program: String,
+        /// Its arguments.
+        arguments: Vec<String>,
+    },
+}
+
+impl Step {
+    /// The step's name in reports, before doubles are numbered.
+    #[must_use]
+    pub fn name(&self) -> String {
+        match self {
+            Self::Upload { image, image_number: 0, .. } => format!("upload {image}"),
+            Self::Upload { image, image_number, .. } => format!("upload {image} to image {image_number}"),
+            Self::TestBoot => "test-boot".to_owned(),
+            Self::Confirm => "confirm".to_owned(),
+            Self::Reset { .. } => "reset".to_owned(),
+            Self::Verify { .. } => "verify".to_owned(),
+            Self::Erase { slot } => format!("erase slot {slot}"),
+            Self::Delay(time) => format!("delay {}", humantime::format_duration(*time)),
+            Self::Run { program, .. } => format!("run {program}"),
+        }
+    }
+}
+
+/// What holds for the whole run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Policy {
+    /// Devices at once; `None` is no limit.
+    pub parallel: Option<usize>,
+    /// Devices at once behind one USB hub.
+    pub per_hub: Option<usize>,
+    /// BLE connections at once on one adapter.
+    pub per_adapter: usize,
+    /// Attempts per device, for link and station causes only.
+    pub attempts: u32,
+    /// A program run once for a device that never returned.
+    pub recover: Vec<String>,
+    /// Longest time per device, all attempts together.
+    pub deadline: Duration,
+    /// Finish this many first; go on only if they pass.
+    pub canary: usize,
+    /// When to stop starting devices.
+    pub stop_after: Option<StopAfter>,
+}
+
+impl Policy {
+    /// What `{name}` in an argument of [`Policy::recover`] can stand for.
+    pub const RECOVER_PLACEHOLDERS: [&str; 4] = ["address", "target", "serial_number", "hub_path"];
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            parallel: None,
+            per_hub: None,
+            per_adapter: 3,
+            attempts: 1,
+            recover: Vec::new(),
+            deadline: Duration::from_secs(30 * 60),
+            canary: 0,
+            stop_after: None,
+        }
+    }
+}
+
+/// When to stop starting devices: whichever comes first.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct StopAfter {
+    /// This many devices did not pass.
+    pub failures: Option<usize>,
+    /// This share of the finished devices, in percent, did not pass …
+    pub percent: Option<f64>,
+    /// … once at least this many have finished.
+    pub of_at_least: usize,
+}

@@ -1,0 +1,77 @@
+//! How a simulated device stops, vanishes and boots.
+
+use std::time::Duration;
+
+use super::{Device, Power};
+use crate::sim::firmware::Behaviour;
+use crate::sim::mcuboot::SwapType;
+use crate::sim::uart::Wire;
+use crate::smp::Time;
+
+/// Shortest boot, so that firmware that resets at once does not do so without end in no time.
+const MIN_BOOT: Duration = Duration::from_millis(10);
+
+impl Device {
+    /// Stops everything that runs.
+    pub(super) fn stop(&mut self) {
+        self.server.restart();
+        self.receiver.clear();
+        self.queue.clear();
+        self.work = None;
+        self.reset_at = None;
+        self.changes_at = None;
+        self.stalled_until = self.now;
+        let now = self.now + Duration::from_millis(self.spec.latency_ms);
+        self.outputs.retain(|(at, _), _| *at <= now);
+        self.to_host = Wire::default();
+    }
+
+    pub(super) fn vanish(&mut self, until: Option<Time>) {
+        self.stop();
+        self.incoming.clear();
+        self.outputs.clear();
+        self.session += 1;
+        self.power = Power::Away;
+        self.changes_at = until;
+    }
+
+    /// A reset: the bootloader runs, and then whatever it starts.
+    pub(super) fn boot(&mut self) {
+        self.stop();
+        self.boots += 1;
+        if self.spec.vanishes_in_reset {
+            self.vanish(None);
+        }
+        let boot = if self.fault.ignore_swap && self.flash.swap_type() != SwapType::Revert {
+            self.flash.boot_without_update()
+        } else {
+            self.flash.boot(self.spec.no_downgrade)
+        };
+        let on_test = self.flash.swap_type() == SwapType::Revert;
+        self.behaviour = match Behaviour::of(self.flash.slots[0].data()) {
+            _ if !boot.started => Behaviour::Hangs,
+            _ if on_test && self.fault.crash_on_test_boot => Behaviour::Resets,
+            _ if on_test && self.fault.hang_on_test_boot => Behaviour::Hangs,
+            _ if on_test && self.fault.mute_on_test_boot => Behaviour::Mute,
+            behaviour => behaviour,
+        };
+        let swap = if boot.swapped { self.spec.swap_ms } else { 0 };
+        let slow = if self.resets > 0 { self.fault.slow_boot_ms } else { 0 };
+        let boot_time = self.spec.boot().max(MIN_BOOT) + Duration::from_millis(swap + slow);
+        self.power = Power::Booting;
+        self.changes_at = Some(self.now + boot_time);
+        self.log("*** Booting MCUboot v2.3.0 ***\r\n");
+    }
+
+    pub(super) fn booted(&mut self) {
+        match self.behaviour {
+            Behaviour::Normal if !self.wedged => self.power = Power::Running,
+            Behaviour::Normal | Behaviour::Mute => self.power = Power::Mute,
+            Behaviour::Hangs => self.power = Power::Stuck,
+            Behaviour::Resets => return self.boot(),
+        }
+        if self.power != Power::Stuck {
+            self.log("*** Booting Zephyr OS build v4.4.0 ***\r\n");
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! The flash of a simulated device: two slots of bytes and their MCUboot trailers. What the bytes mean to the bootloader
+//! lives in `mcuboot.rs`.
+
+use super::firmware::{ImageInfo, NoImage, read_info};
+use super::mcuboot::SwapType;
+use super::spec::BootMode;
+
+/// Size of the erase unit, in bytes.
+pub(super) const PAGE: u32 = 4096;
+/// Length of a trailer's magic at the end of its slot, in bytes (`BOOT_MAGIC_SZ`).
+const MAGIC_LEN: usize = 16;
+/// Length of each flag below the magic, in bytes (`BOOT_MAX_ALIGN`).
+const FLAG_LEN: usize = 8;
+
+/// A trailer's magic, decoded (`BOOT_MAGIC_*`).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Magic {
+    #[default]
+    Unset,
+    Good,
+    Bad,
+}
+
+/// A trailer's flag, decoded (`BOOT_FLAG_*`).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Flag {
+    #[default]
+    Unset,
+    Set,
+    Bad,
+}
+
+/// The end of a slot, where bootloader and application talk (`mcuboot/docs/design.md`, "Image trailer").
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Trailer {
+    pub(super) magic: Magic,
+    pub(super) image_ok: Flag,
+    pub(super) copy_done: Flag,
+}
+
+/// One slot. Erased flash is not stored.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Slot {
+    /// What was written from the image's start on; beyond it is erased flash.
+    data: Vec<u8>,
+    /// The image starts one page into the slot, where swap-by-offset expects a new one.
+    shifted: bool,
+    trailer: Trailer,
+}
+
+impl Slot {
+    /// A slot that holds `image` from its first byte on.
+    pub(super) fn with_image(image: Vec<u8>) -> Self {
+        Self { data: image, ..Self::default() }
+    }
+
+    /// The image's bytes, as far as they were written.
+    pub(super) fn data(&self) -> &[u8] {
+        &self.data
+    }
+
+    /// Whether the whole slot is erased.
+    pub(super) fn is_empty(&self) -> bool {
+        self.data.is_empty() && self.trailer == Trailer::default()
+    }
+
+    pub(super) fn erase(&mut self) {
+        *self = Self::default();
+    }
+
+    /// The trailer as it reads: an image so long that it reaches into it spoils it.
+    pub(super) fn trailer(&self, slot_size: u32) -> Trailer {
+        let size = slot_size as usize;
+        let mut trailer = self.trailer;
+        if self.data.len() > size - MAGIC_LEN {
+            trailer.magic = Magic::Bad;
+        }
+        if self.data.len() > size - MAGIC_LEN - FLAG_LEN {
+            trailer.image_ok = Flag::Bad;
+        }
+        if self.data.len() > size - MAGIC_LEN - 2 * FLAG_LEN {
+            trailer.copy_done = Flag::Bad;
+        }
+        trailer
+    }
+
+    pub(super) fn set_trailer(&mut self, trailer: Trailer) {
+        self.trailer = trailer;
+    }
+
+    /// Starts a new image in an erased slot.
+    pub(super) fn start_image(&mut self, shifted: bool) {
+        self.shifted = shifted;
+    }
+
+    /// Writes at the end of what was written.
+    pub(super) fn append(&mut self, bytes: &[u8]) {
+        self.data.extend_from_slice(bytes);
+    }
+
+    pub(super) fn is_shifted(&self) -> bool {
+        self.shifted
+    }
+
+    pub(super) fn set_shifted(&mut self, shifted: bool) {
+        self.shifted = shifted;
+    }
+}
+
+/// Both slots.
+#[derive(Debug, Clone)]
+pub(super) struct Flash {
+    pub(super) slots: [Slot; 2],
+    pub(super) slot_size: u32,
+    pub(super) mode: BootMode,
+    /// Bytes ever written by uploads.
+    pub(super) written: u64,
+    /// Hash of the image that ran first.
+    first: Option<[u8; 32]>,
+}
+
+impl Flash {
+    pub(super) fn new(mode: BootMode, slot_size: u32, image: Vec<u8>) -> Self {
+        let first = read_info(&image).ok().map(|info| info.hash);
+        Self { slots: [Slot::with_image(image), Slot::default()], slot_size, mode, written: 0, first }
+    }
+
+    /// Whether another image than the first one is in the primary slot.
+    pub(super) fn is_updated(&self) -> bool {
+        self.info(0).ok().map(|info| info.hash) != self.first
+    }
+
+    /// Writes an image as a programmer does: the slot is erased first.
+    pub(super) fn program(&mut self, slot: usize, image: &[u8]) {
+        let shifted = slot == 1 && self.mode == BootMode::SwapOffset;
+        if let Some(slot) = self.slots.get_mut(slot) {
+            slot.erase();
+            slot.start_image(shifted);
+            slot.append(image);
+        }
+    }
+
+    /// Number of slots that the application can see.
+    pub(super) fn slot_count(&self) -> usize {
+        if self.mode == BootMode::Single { 1 } else { 2 }
+    }
+
+    /// Where Zephyr looks for the image in the secondary slot: one page in for swap by offset, except for the image that
+    /// a revert would bring back (`boot_get_image_start_offset`).
+    pub(super) fn expects_shifted(&self) -> bool {
+        self.mode == BootMode::SwapOffset && self.swap_type() != SwapType::Revert
+    }
+
+    /// What Zephyr sees in a slot.
+    pub(super) fn info(&self, slot: usize) -> Result<ImageInfo, NoImage> {
+        let found = self.slots.get(slot).filter(|_| slot < self.slot_count()).ok_or(NoImage::Empty)?;
+        if slot == 1 && found.is_shifted() != self.expects_shifted() {
+            return Err(NoImage::Empty);
+        }
+        read_info(found.data())
+    }
+}

@@ -1,0 +1,241 @@
+//! A number of simulated devices in memory, and what is true of each of them whatever the wire says.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::device::{Device, Power};
+use super::memory::MemoryConnector;
+use super::server::SeenRequest;
+use super::spec::{SimSpec, SpecError};
+use crate::smp::Time;
+use crate::transport::Connector;
+
+/// One device, shared by its links and handles.
+#[derive(Debug)]
+pub(super) struct Cell {
+    pub(super) name: String,
+    device: Mutex<Device>,
+    /// Rung when something happened to the device that no timer announced.
+    pub(super) changed: Notify,
+    /// Time zero of the device.
+    pub(super) epoch: Instant,
+    /// Whether a link is open: a serial port is opened by one at a time.
+    pub(super) open: std::sync::atomic::AtomicBool,
+}
+
+impl Cell {
+    pub(super) fn device(&self) -> MutexGuard<'_, Device> {
+        // A device whose user panicked is still a device.
+        self.device.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn now(&self) -> Time {
+        self.epoch.elapsed()
+    }
+}
+
+/// Simulated devices in memory. Their clock is tokio's: under a paused clock they run in virtual time.
+#[derive(Debug)]
+pub struct Fleet {
+    cells: Vec<Arc<Cell>>,
+}
+
+impl Fleet {
+    /// Devices as described. Must be called within a tokio runtime, whose clock they use.
+    ///
+    /// # Errors
+    /// The first thing in `spec` that cannot be simulated; [`SimSpec::problems`] gives all of them.
+    pub fn new(spec: &SimSpec) -> Result<Self, SpecError> {
+        if let Some(problem) = spec.problems().into_iter().next() {
+            return Err(problem);
+        }
+        let spec = Arc::new(spec.clone());
+        let epoch = Instant::now();
+        let cell = |index| {
+            Arc::new(Cell {
+                name: spec.device_name(index),
+                device: Mutex::new(Device::new(&spec, index)),
+                changed: Notify::new(),
+                epoch,
+                open: std::sync::atomic::AtomicBool::new(false),
+            })
+        };
+        Ok(Self { cells: (0..spec.count).map(cell).collect() })
+    }
+
+    /// Number of devices.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.cells.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.cells.is_empty()
+    }
+
+    /// The truth about a device, by its index from 0.
+    ///
+    /// # Panics
+    /// Where there is no such device.
+    #[must_use]
+    pub fn device(&self, index: usize) -> DeviceHandle {
+        DeviceHandle { cell: Arc::clone(&self.cells[index]) }
+    }
+
+    /// How to reach a device, by its index from 0. Its address is `sim:NAME`.
+    ///
+    /// # Panics
+    /// Where there is no such device.
+    #[must_use]
+    pub fn connector(&self, index: usize) -> Arc<dyn Connector> {
+        Arc::new(MemoryConnector::new(Arc::clone(&self.cells[index])))
+    }
+
+    /// How to reach each device, in order.
+    #[must_use]
+    pub fn connectors(&self) -> Vec<Arc<dyn Connector>> {
+        (0..self.len()).map(|index| self.connector(index)).collect()
+    }
+}
+
+/// The image that runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Running {
+    /// Version in its header.
+    pub version: String,
+    /// Its TLV hash.
+    pub hash: Vec<u8>,
+    /// Whether it stays after a reset.
+    pub confirmed: bool,
+}
+
+/// What is in a slot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SlotTruth {
+    /// Version in the image's header; `None` where the server sees no whole image.
+    pub version: Option<String>,
+    /// TLV hash.
+    pub hash: Option<Vec<u8>>,
+    /// Bytes written since the slot was erased.
+    pub bytes: usize,
+}
+
+/// What is true of one device, and hands to pull its cables.
+#[derive(Debug, Clone)]
+pub struct DeviceHandle {
+    cell: Arc<Cell>,
+}
+
+impl DeviceHandle {
+    /// The device, brought up to now.
+    fn device(&self) -> MutexGuard<'_, Device> {
+        let mut device = self.cell.device();
+        device.advance(self.cell.now());
+        device
+    }
+
+    /// `device-1` and so on.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.cell.name
+    }
+
+    /// What the device is doing.
+    #[must_use]
+    pub fn power(&self) -> Power {
+        self.device().power()
+    }
+
+    /// The image in the primary slot; `None` where it is no whole image.
+    #[must_use]
+    pub fn running(&self) -> Option<Running> {
+        let device = self.device();
+        let info = device.flash().info(0).ok()?;
+        let confirmed = device.flash().swap_type() != super::mcuboot::SwapType::Revert;
+        Some(Running { version: info.version.to_string(), hash: info.hash.to_vec(), confirmed })
+    }
+
+    /// What is in a slot, 0 or 1.
+    #[must_use]
+    pub fn slot(&self, slot: usize) -> SlotTruth {
+        let device = self.device();
+        let info = device.flash().info(slot).ok();
+        SlotTruth {
+            version: info.map(|info| info.version.to_string()),
+            hash: info.map(|info| info.hash.to_vec()),
+            bytes: device.flash().slots.get(slot).map_or(0, |slot| slot.data().len()),
+        }
+    }
+
+    /// Whether an image waits to be swapped in at the next reset.
+    #[must_use]
+    pub fn is_pending(&self) -> bool {
+        use super::mcuboot::SwapType;
+        matches!(self.device().flash().swap_type(), SwapType::Test | SwapType::Perm)
+    }
+
+    /// Boots since the device was made, not counting the one before.
+    #[must_use]
+    pub fn boots(&self) -> u64 {
+        self.device().boots()
+    }
+
+    /// Bytes that uploads wrote to flash.
+    #[must_use]
+    pub fn bytes_written(&self) -> u64 {
+        self.device().flash().written
+    }
+
+    /// The latest requests that reached the server, oldest first.
+    #[must_use]
+    pub fn requests(&self) -> Vec<SeenRequest> {
+        self.device().server().seen()
+    }
+
+    /// How many requests of this group and command reached the server.
+    #[must_use]
+    pub fn request_count(&self, group: u16, command: u8) -> u64 {
+        self.device().server().requests(group, command)
+    }
+
+    /// Lines that the server lost for want of a buffer.
+    #[must_use]
+    pub fn line_overruns(&self) -> u64 {
+        self.device().overruns()
+    }
+
+    /// Whether the host sees the device's port.
+    #[must_use]
+    pub fn is_present(&self) -> bool {
+        self.device().is_present()
+    }
+
+    /// Pulls the reset line.
+    pub fn reset_line(&self) {
+        self.cell.device().reset_line(self.cell.now());
+        self.cell.changed.notify_waiters();
+    }
+
+    /// Unplugs the device, for a time or for ever.
+    pub fn unplug(&self, time: Option<Duration>) {
+        let now = self.cell.now();
+        self.cell.device().unplug(now, time.map(|time| now + time));
+        self.cell.changed.notify_waiters();
+    }
+
+    /// Plugs the device in again.
+    pub fn plug(&self) {
+        self.cell.device().plug(self.cell.now());
+        self.cell.changed.notify_waiters();
+    }
+
+    /// Puts an image into a slot, 0 or 1, as a programmer would: the slot is erased first, and nothing is pending.
+    pub fn program(&self, slot: usize, image: &[u8]) {
+        self.device().flash_mut().program(slot, image);
+    }
+}

@@ -1,0 +1,243 @@
+//! Image group without upload: list, state write, erase, slot info, after Zephyr `grp/img_mgmt/src/img_mgmt_state.c` and
+//! `img_mgmt.c`.
+
+use super::upload::Upload;
+use super::{Answer, Body, Effects, Refused, SmpError};
+use crate::sim::fault::FaultSpec;
+use crate::sim::firmware::ImageInfo;
+use crate::sim::flash::Flash;
+use crate::sim::mcuboot::{MarkError, SwapType};
+use crate::sim::spec::SimSpec;
+use crate::smp::{Op, group};
+
+/// Errors of the image group (Zephyr `enum img_mgmt_err_code_t`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub(in crate::sim) enum ImageError {
+    /// `IMG_MGMT_ERR_HASH_NOT_FOUND`.
+    HashNotFound = 8,
+    /// `IMG_MGMT_ERR_NO_FREE_SLOT`.
+    NoFreeSlot = 9,
+    /// `IMG_MGMT_ERR_FLASH_OPEN_FAILED`.
+    FlashOpenFailed = 10,
+    /// `IMG_MGMT_ERR_INVALID_OFFSET`.
+    InvalidOffset = 20,
+    /// `IMG_MGMT_ERR_INVALID_LENGTH`.
+    InvalidLength = 21,
+    /// `IMG_MGMT_ERR_INVALID_IMAGE_HEADER`.
+    InvalidImageHeader = 22,
+    /// `IMG_MGMT_ERR_INVALID_IMAGE_HEADER_MAGIC`.
+    InvalidImageHeaderMagic = 23,
+    /// `IMG_MGMT_ERR_INVALID_HASH`.
+    InvalidHash = 24,
+    /// `IMG_MGMT_ERR_VERSION_GET_FAILED`.
+    VersionGetFailed = 26,
+    /// `IMG_MGMT_ERR_CURRENT_VERSION_IS_NEWER`.
+    CurrentVersionIsNewer = 27,
+    /// `IMG_MGMT_ERR_IMAGE_ALREADY_PENDING`.
+    ImageAlreadyPending = 28,
+    /// `IMG_MGMT_ERR_INVALID_IMAGE_VECTOR_TABLE`.
+    InvalidImageVectorTable = 29,
+    /// `IMG_MGMT_ERR_INVALID_IMAGE_TOO_LARGE`.
+    TooLarge = 30,
+    /// `IMG_MGMT_ERR_INVALID_IMAGE_DATA_OVERRUN`.
+    DataOverrun = 31,
+    /// `IMG_MGMT_ERR_IMAGE_SETTING_TEST_TO_ACTIVE_DENIED`.
+    TestToActiveDenied = 33,
+}
+
+impl ImageError {
+    pub(super) fn because(self, reason: &'static str) -> Refused {
+        Refused::Group { group: group::IMAGE, rc: self as u32, reason: Some(reason) }
+    }
+}
+
+impl From<ImageError> for Refused {
+    fn from(error: ImageError) -> Self {
+        Self::Group { group: group::IMAGE, rc: error as u32, reason: None }
+    }
+}
+
+/// What the next reset will start (`enum img_mgmt_next_boot_type`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum NextBoot {
+    Normal,
+    Test,
+    Revert,
+}
+
+/// The slot that runs after the next reset, and how. The primary slot is always the active one.
+fn next_boot(flash: &Flash) -> (usize, NextBoot) {
+    match flash.swap_type() {
+        SwapType::None => (0, NextBoot::Normal),
+        SwapType::Perm => (1, NextBoot::Normal),
+        SwapType::Test => (1, NextBoot::Test),
+        SwapType::Revert => (1, NextBoot::Revert),
+    }
+}
+
+/// Whether a slot may not be erased or uploaded to (`img_mgmt_slot_in_use`).
+fn slot_in_use(spec: &SimSpec, flash: &Flash, slot: usize) -> bool {
+    let (next, how) = next_boot(flash);
+    if slot == next && how == NextBoot::Revert {
+        return true;
+    }
+    let pending = (slot == next && how == NextBoot::Test) || (next != 0 && how == NextBoot::Normal);
+    (pending && !spec.allow_erase_pending) || slot == 0
+}
+
+/// The image group and its memory, which a reset clears.
+#[derive(Debug, Default)]
+pub(in crate::sim) struct ImageGroup {
+    upload: Upload,
+}
+
+impl ImageGroup {
+    /// A request to the image group.
+    pub(in crate::sim) fn handle(
+        &mut self,
+        (spec, fault): (&SimSpec, &FaultSpec),
+        flash: &mut Flash,
+        (op, command): (Op, u8),
+        payload: &[u8],
+        answer: &mut Answer,
+    ) -> Result<Effects, Refused> {
+        match (op, command) {
+            (Op::Read, 0) => {
+                list(flash, fault, answer);
+                Ok(Effects::default())
+            }
+            (Op::Write, 0) => write_state(flash, fault, &Body::read(payload)?, answer),
+            (Op::Write, 1) => {
+                let free = flash.slot_count() == 2 && !slot_in_use(spec, flash, 1);
+                self.upload.handle((spec, fault), flash, free, &Body::read(payload)?, answer)
+            }
+            (Op::Write, 5) => self.erase(spec, flash, &Body::read(payload)?, answer),
+            (Op::Read, 6) => {
+                slot_info(flash, answer);
+                Ok(Effects::default())
+            }
+            _ => Err(SmpError::NotSupported.into()),
+        }
+    }
+
+    fn erase(
+        &mut self,
+        spec: &SimSpec,
+        flash: &mut Flash,
+        body: &Body,
+        answer: &mut Answer,
+    ) -> Result<Effects, Refused> {
+        let slot = body.u32("slot")?.map_or(1, |slot| slot as usize);
+        // A slot without a whole image is erased whatever its trailer says.
+        if flash.info(slot).is_ok() && slot_in_use(spec, flash, slot) {
+            return Err(ImageError::NoFreeSlot.into());
+        }
+        self.upload.forget();
+        let count = flash.slot_count();
+        let Some(found) = flash.slots.get_mut(slot).filter(|_| slot < count) else {
+            return Err(ImageError::FlashOpenFailed.into());
+        };
+        let erased = if found.is_empty() { 0 } else { u64::from(flash.slot_size) };
+        found.erase();
+        if spec.legacy_rc {
+            answer.number("rc", 0);
+        }
+        Ok(Effects { erased, ..Effects::default() })
+    }
+}
+
+fn list(flash: &Flash, fault: &FaultSpec, answer: &mut Answer) {
+    let (next, how) = next_boot(flash);
+    answer.list("images");
+    for slot in 0..flash.slot_count() {
+        let Ok(info) = flash.info(slot) else { continue };
+        let active = slot == 0;
+        let pending = !active && next == 1 && how != NextBoot::Revert;
+        let confirmed = active == (how != NextBoot::Revert) && (active || next == 1);
+        answer.entry();
+        answer.number("slot", slot as u64);
+        answer.text("version", &info.version.to_string());
+        answer.bytes("hash", &shown_hash(&info, flash, slot, fault));
+        answer.bool("bootable", info.bootable);
+        answer.bool("pending", pending);
+        answer.bool("confirmed", confirmed);
+        answer.bool("active", active);
+        answer.bool("permanent", pending && how == NextBoot::Normal);
+        answer.close();
+    }
+    answer.close();
+    answer.number("splitStatus", 0);
+}
+
+/// The hash as it is listed: with the fault `wrong_hash` another one for an image that came by an update.
+fn shown_hash(info: &ImageInfo, flash: &Flash, slot: usize, fault: &FaultSpec) -> [u8; 32] {
+    let mut hash = info.hash;
+    if fault.wrong_hash && slot == 0 && flash.is_updated() {
+        hash[0] ^= 0xff;
+    }
+    hash
+}
+
+fn write_state(
+    flash: &mut Flash,
+    fault: &FaultSpec,
+    body: &Body,
+    answer: &mut Answer,
+) -> Result<Effects, Refused> {
+    let hash = body.bytes("hash")?.unwrap_or_default();
+    let confirm = body.bool("confirm")?.unwrap_or(false);
+    let slot = match hash.len() {
+        0 if confirm => 0,
+        32 => (0..flash.slot_count())
+            .find(|&slot| flash.info(slot).is_ok_and(|info| info.hash[..] == hash))
+            .ok_or(ImageError::HashNotFound)?,
+        _ => return Err(ImageError::InvalidHash.into()),
+    };
+    set_next_boot(flash, fault, slot, confirm)?;
+    list(flash, fault, answer);
+    Ok(Effects::default())
+}
+
+/// `img_mgmt_set_next_boot_slot`.
+fn set_next_boot(flash: &mut Flash, fault: &FaultSpec, slot: usize, confirm: bool) -> Result<(), ImageError> {
+    if !confirm && slot == 0 {
+        return Err(ImageError::TestToActiveDenied);
+    }
+    let (next, how) = next_boot(flash);
+    match how {
+        NextBoot::Test if !confirm && slot == next => return Ok(()),
+        NextBoot::Test => return Err(ImageError::ImageAlreadyPending),
+        NextBoot::Normal if confirm && slot == next => return Ok(()),
+        NextBoot::Normal if next != 0 => return Err(ImageError::ImageAlreadyPending),
+        NextBoot::Revert if confirm && slot == next => return Ok(()),
+        NextBoot::Revert if !confirm => return Err(ImageError::ImageAlreadyPending),
+        NextBoot::Normal | NextBoot::Revert => {}
+    }
+    if fault.forget_confirm && slot == 0 {
+        return Ok(());
+    }
+    flash.mark(slot, confirm).map_err(|error| match error {
+        MarkError::BadImage => ImageError::InvalidImageHeaderMagic,
+        MarkError::BadVector => ImageError::InvalidImageVectorTable,
+    })
+}
+
+fn slot_info(flash: &Flash, answer: &mut Answer) {
+    answer.list("images");
+    answer.entry();
+    answer.number("image", 0);
+    answer.list("slots");
+    for slot in 0..flash.slot_count() {
+        answer.entry();
+        answer.number("slot", slot as u64);
+        answer.number("size", flash.slot_size.into());
+        if slot == 1 {
+            answer.number("upload_image_id", 0);
+        }
+        answer.close();
+    }
+    answer.close();
+    answer.close();
+    answer.close();
+}

@@ -1,0 +1,163 @@
+//! Image upload, after Zephyr `img_mgmt_upload` (`img_mgmt.c`) and `img_mgmt_upload_inspect` (`zephyr_img_mgmt.c`).
+
+use sha2::{Digest, Sha256};
+
+use super::image::ImageError;
+use super::{Answer, Body, Effects, Refused};
+use crate::sim::fault::FaultSpec;
+use crate::sim::firmware::{IMAGE_HEADER_LEN, IMAGE_MAGIC, Version};
+use crate::sim::flash::{Flash, PAGE};
+use crate::sim::spec::{BootMode, SimSpec};
+
+/// Longest `sha` that the server takes, in bytes (`IMG_MGMT_DATA_SHA_LEN`).
+const SHA_LEN: usize = 32;
+
+/// The upload under way, if any (`struct img_mgmt_state`).
+#[derive(Debug, Default)]
+pub(super) struct Upload {
+    active: bool,
+    /// Offset of the next chunk, in bytes.
+    offset: u32,
+    /// Length of the whole file, in bytes.
+    size: u32,
+    sha: Vec<u8>,
+}
+
+impl Upload {
+    /// Back to no upload (`img_mgmt_reset_upload`).
+    pub(super) fn forget(&mut self) {
+        *self = Self::default();
+    }
+
+    /// One chunk. `free` says whether the secondary slot may be written.
+    pub(super) fn handle(
+        &mut self,
+        (spec, fault): (&SimSpec, &FaultSpec),
+        flash: &mut Flash,
+        free: bool,
+        body: &Body,
+        answer: &mut Answer,
+    ) -> Result<Effects, Refused> {
+        // The image number is read and does not matter: there is one image.
+        body.u32("image")?;
+        let request = Chunk {
+            offset: body.u32("off")?,
+            size: body.u32("len")?,
+            sha: body.bytes("sha")?.unwrap_or_default(),
+            data: body.bytes("data")?.unwrap_or_default(),
+            upgrade: body.bool("upgrade")?.unwrap_or(false),
+        };
+        let effects = self.write(spec, flash, free, request).inspect_err(|_| self.forget())?;
+        if spec.legacy_rc {
+            answer.number("rc", 0);
+        }
+        answer.number("off", self.offset.into());
+        if effects.upload_done {
+            if spec.image_check {
+                answer.bool("match", self.matches(flash) && !fault.upload_mismatch);
+            }
+            self.forget();
+        }
+        Ok(effects)
+    }
+
+    fn matches(&self, flash: &Flash) -> bool {
+        let slot = &flash.slots[1];
+        let whole = slot.data().get(..self.size as usize);
+        whole.is_some_and(|whole| Sha256::digest(whole)[..] == self.sha)
+    }
+
+    fn write(
+        &mut self,
+        spec: &SimSpec,
+        flash: &mut Flash,
+        free: bool,
+        mut chunk: Chunk,
+    ) -> Result<Effects, Refused> {
+        let offset = chunk.offset.ok_or(ImageError::InvalidOffset.because("header malformed"))?;
+        let mut effects = Effects::default();
+        if offset == 0 {
+            let size = chunk.check_first(flash, free, self)?;
+            let Some(size) = size else { return Ok(effects) };
+            *self = Self { active: true, offset: 0, size, sha: std::mem::take(&mut chunk.sha) };
+            if spec.image_check && self.sha.len() == SHA_LEN && self.matches(flash) {
+                self.offset = size;
+                effects.upload_done = true;
+                return Ok(effects);
+            }
+            effects.erased = erase_for(flash, size);
+            flash.slots[1].start_image(spec.mode == BootMode::SwapOffset);
+        } else if offset != self.offset {
+            return Ok(effects);
+        } else if u64::from(offset) + chunk.data.len() as u64 > u64::from(self.size) {
+            return Err(ImageError::DataOverrun.because("data overrun"));
+        }
+        let end = u64::from(self.offset) + chunk.data.len() as u64;
+        if end != u64::from(self.size) {
+            let align = spec.write_align as usize;
+            chunk.data.truncate(chunk.data.len() / align * align);
+        }
+        flash.slots[1].append(&chunk.data);
+        flash.written += chunk.data.len() as u64;
+        effects.written = chunk.data.len() as u64;
+        self.offset += u32::try_from(chunk.data.len()).unwrap_or(0);
+        effects.upload_done = !chunk.data.is_empty() && self.offset == self.size;
+        Ok(effects)
+    }
+}
+
+/// Erases what an image of `size` bytes needs, as far as anything is there; gives the bytes erased.
+fn erase_for(flash: &mut Flash, size: u32) -> u64 {
+    if flash.slots[1].is_empty() {
+        return 0;
+    }
+    flash.slots[1].erase();
+    // The pages of the image, and the one with the trailer.
+    u64::from(size.div_ceil(PAGE) + 1) * u64::from(PAGE)
+}
+
+/// One chunk as it was sent.
+struct Chunk {
+    offset: Option<u32>,
+    size: Option<u32>,
+    sha: Vec<u8>,
+    data: Vec<u8>,
+    upgrade: bool,
+}
+
+impl Chunk {
+    /// Checks a first chunk, in Zephyr's order. Gives the length of the file, or `None` where the upload under way goes
+    /// on.
+    fn check_first(&self, flash: &Flash, free: bool, running: &Upload) -> Result<Option<u32>, Refused> {
+        let malformed = "header malformed";
+        let Some(header) = self.data.first_chunk::<IMAGE_HEADER_LEN>() else {
+            return Err(ImageError::InvalidImageHeader.because(malformed));
+        };
+        let size = self.size.ok_or(ImageError::InvalidLength.because(malformed))?;
+        if header[..4] != IMAGE_MAGIC.to_le_bytes() {
+            return Err(ImageError::InvalidImageHeaderMagic.because("magic mismatch"));
+        }
+        if self.sha.len() > SHA_LEN {
+            return Err(ImageError::InvalidHash.into());
+        }
+        if running.active && !self.sha.is_empty() && self.sha == running.sha {
+            return Ok(None);
+        }
+        if !free {
+            return Err(ImageError::NoFreeSlot.because("no slot"));
+        }
+        if size > flash.slot_size {
+            return Err(ImageError::TooLarge.because("img too large"));
+        }
+        if self.upgrade {
+            let current = flash.info(0).map_err(|_| ImageError::VersionGetFailed)?.version;
+            let &[_, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, major, minor, r0, r1, ..] =
+                header;
+            let new = Version { major, minor, revision: u16::from_le_bytes([r0, r1]), build: 0 };
+            if !new.is_newer_than(current) {
+                return Err(ImageError::CurrentVersionIsNewer.because("downgrade"));
+            }
+        }
+        Ok(Some(size))
+    }
+}

@@ -1,0 +1,348 @@
+//! From what a plan or a person says to the devices that may be meant, each with a way to open it. Whether something
+//! answers there is not asked here.
+
+use std::collections::HashSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+
+use super::address::{Address, HostPort};
+use super::link::{Connector, LinkError};
+use super::matching::{matches, matches_name, matches_usb, names};
+use super::ports::{Port, Ports, SystemPorts};
+use super::serial::{SerialConnector, SerialOptions};
+use super::tcp::TcpConnector;
+use super::udp::{UdpConnector, UdpHub};
+use super::usb::{UsbConnector, UsbFingerprint};
+use crate::cause::{Cause, Class};
+use crate::identity::Identity;
+use crate::plan::{LinkOptions, Match, MatchKind, Pattern, Target, UdpTarget};
+
+/// Most addresses that one target may name: a /20. A longer search is nearly always a slip of the pen.
+pub const MAX_ADDRESSES: usize = 4096;
+
+/// One device that may be meant.
+#[derive(Debug, Clone)]
+pub struct Candidate {
+    /// Its address, as reports show it.
+    pub address: String,
+    /// What tells whether two candidates are one device: the port behind every link to it, or the address.
+    pub key: String,
+    /// What else is known of it.
+    pub identity: Identity,
+    /// How to open it.
+    pub connector: Arc<dyn Connector>,
+    /// It was named: no answer is an error. Else it was searched for: what answers no echo is not matched.
+    pub claim: bool,
+}
+
+/// Finds devices. One for a whole run: its UDP devices share its sockets.
+#[derive(Debug, Clone)]
+pub struct Discovery {
+    ports: Arc<dyn Ports>,
+    udp: Arc<UdpHub>,
+}
+
+impl Default for Discovery {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Discovery {
+    /// On this machine.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::with_ports(Arc::new(SystemPorts))
+    }
+
+    /// With ports from elsewhere, for tests.
+    #[must_use]
+    pub fn with_ports(ports: Arc<dyn Ports>) -> Self {
+        Self { ports, udp: Arc::new(UdpHub::new()) }
+    }
+
+    /// Everything that `target` may mean at this moment, each device once. Simulated devices are not found here: for
+    /// them the list is empty.
+    ///
+    /// # Errors
+    /// `plan.too_many_addresses`, `plan.bad_address`, `plan.not_supported`, and `station.unavailable` where this machine
+    /// cannot list its ports. A name that does not resolve is no error here; its connector says so.
+    pub async fn discover(&self, target: &Target) -> Result<Vec<Candidate>, Cause> {
+        let found = match &target.matcher.kind {
+            MatchKind::Usb(_) | MatchKind::Port(_) => self.on_ports(&target.matcher, &target.link).await?,
+            MatchKind::Udp(entries) => self.on_udp(&target.name, entries, &target.link)?,
+            MatchKind::Tcp(places) => tcp(places, &target.link)?,
+            MatchKind::Ble(_) => return Err(not_supported("ble")),
+            MatchKind::Sim(_) => Vec::new(),
+        };
+        let mut keys = HashSet::new();
+        Ok(found.into_iter().filter(|candidate| keys.insert(candidate.key.clone())).collect())
+    }
+
+    /// The device that a person named.
+    ///
+    /// # Errors
+    /// `device.not_found`, `device.several` with the list of matches, `cli.not_supported` for `ble:` and `sim:`, or why
+    /// this machine cannot list its ports.
+    pub async fn find(&self, address: &Address, link: &LinkOptions) -> Result<Candidate, Cause> {
+        match address {
+            Address::Serial(path) => {
+                let glob = glob::Pattern::escape(path);
+                let globs: Vec<_> = glob::Pattern::new(&glob).into_iter().collect();
+                // A port that this machine does not list can still be opened.
+                let ports = self.ports.ports(&globs).await.unwrap_or_default();
+                let port = ports.iter().find(|port| names(port).any(|name| name == *path));
+                Ok(match port {
+                    Some(port) => self.candidate(port, path.clone(), &ports, None, link, true),
+                    None => plain(path.clone(), path.clone(), Identity::default(), link, true),
+                })
+            }
+            Address::Usb(pattern) => {
+                let ports = self.ports.ports(&[]).await.map_err(Cause::from)?;
+                let fits =
+                    |port: &&Port| port.identity.usb.as_ref().is_some_and(|usb| matches_usb(pattern, usb));
+                let mut found = ports.iter().filter(fits);
+                match (found.next(), found.next()) {
+                    (Some(port), None) => {
+                        let path = port.path.to_string_lossy().into_owned();
+                        Ok(self.candidate(
+                            port,
+                            path,
+                            &ports,
+                            Some((vec![pattern.clone()], None)),
+                            link,
+                            true,
+                        ))
+                    }
+                    (None, _) => Err(Cause::new(
+                        Class::Link,
+                        "device.not_found",
+                        format!("expected a USB serial port that matches `{}`, found none", pattern.as_str()),
+                        "`flashfleet list` shows what there is",
+                    )),
+                    (Some(_), Some(_)) => Err(several(pattern, ports.iter().filter(fits))),
+                }
+            }
+            Address::Udp(place) => Ok(self.udp(place.clone(), link, true)),
+            Address::Tcp(place) => Ok(tcp_candidate(place.clone(), link)),
+            Address::Ble(_) => {
+                Err(Cause { code: "cli.not_supported".into(), class: Class::Plan, ..not_supported("ble") })
+            }
+            Address::Sim(_) => Err(Cause::new(
+                Class::Plan,
+                "cli.not_supported",
+                "simulated devices exist within a plan only",
+                "write a plan with `match: { sim: … }`, or start `flashfleet sim` and use the addresses that it prints",
+            )),
+        }
+    }
+
+    /// Every port of this machine, and those that `globs` lead to.
+    ///
+    /// # Errors
+    /// Where the machine lists no ports.
+    pub async fn list(&self, globs: &[glob::Pattern]) -> Result<Vec<Port>, LinkError> {
+        self.ports.ports(globs).await
+    }
+
+    async fn on_ports(&self, matcher: &Match, link: &LinkOptions) -> Result<Vec<Candidate>, Cause> {
+        let globs: &[glob::Pattern] = match &matcher.kind {
+            MatchKind::Port(globs) => globs,
+            _ => &[],
+        };
+        let ports = self.ports.ports(globs).await.map_err(Cause::from)?;
+        let mut found = Vec::new();
+        for port in ports.iter().filter(|port| matches(matcher, port).is_ok()) {
+            // Reports show the name that the plan uses; the port's own where it fits too.
+            let name = names(port).find(|name| globs.iter().any(|glob| matches_name(glob, name)));
+            let name = name.unwrap_or_else(|| port.path.to_string_lossy().into_owned());
+            let claim = globs.iter().any(|glob| !is_search(glob) && matches_name(glob, &name));
+            let aliases = match &matcher.kind {
+                MatchKind::Usb(patterns) => patterns.clone(),
+                _ => Vec::new(),
+            };
+            let ids = Some((aliases, matcher.bootloader_usb.clone()));
+            found.push(self.candidate(port, name, &ports, ids, link, claim));
+        }
+        // A port that was named and is not there must be told, not passed over.
+        for glob in globs.iter().filter(|glob| !is_search(glob)) {
+            let name = plain_name(glob);
+            if !ports.iter().any(|port| names(port).any(|other| other == name)) {
+                found.push(plain(name.clone(), name, Identity::default(), link, true));
+            }
+        }
+        Ok(found)
+    }
+
+    /// A candidate for `port`, shown as `name`.
+    fn candidate(
+        &self,
+        port: &Port,
+        name: String,
+        ports: &[Port],
+        ids: Option<(Vec<Pattern>, Option<Pattern>)>,
+        link: &LinkOptions,
+        claim: bool,
+    ) -> Candidate {
+        let key = port.path.to_string_lossy().into_owned();
+        // A link such as by-path is the name that stays, so it is opened by that name; else the device is followed.
+        match &port.identity.usb {
+            Some(usb) if name == key => {
+                let (aliases, bootloader) = ids.unwrap_or_default();
+                let print = UsbFingerprint::new(usb, ports, aliases, bootloader);
+                let connector =
+                    UsbConnector::new(Arc::clone(&self.ports), print, key.clone(), SerialOptions::from(link));
+                Candidate {
+                    address: connector.address(),
+                    key,
+                    identity: port.identity.clone(),
+                    connector: Arc::new(connector),
+                    claim,
+                }
+            }
+            _ => plain(name, key, port.identity.clone(), link, claim),
+        }
+    }
+
+    fn on_udp(
+        &self,
+        target: &str,
+        entries: &[UdpTarget],
+        link: &LinkOptions,
+    ) -> Result<Vec<Candidate>, Cause> {
+        let mut found = Vec::new();
+        for entry in entries {
+            match entry {
+                UdpTarget::Host { host, port } => {
+                    let place = HostPort { host: host.clone(), port: *port };
+                    // The same host is written the same way, however the plan writes it.
+                    let place = HostPort::parse(&place.to_string(), None)
+                        .map_err(|error| Cause { code: "plan.bad_address".into(), ..Cause::from(error) })?;
+                    found.push(self.udp(place, link, true));
+                }
+                UdpTarget::Range { first, last, port } => {
+                    let room = MAX_ADDRESSES.saturating_sub(found.len());
+                    for ip in expand_range(target, *first, *last, room)? {
+                        found.push(self.udp(HostPort { host: ip.to_string(), port: *port }, link, false));
+                    }
+                }
+            }
+        }
+        if found.len() > MAX_ADDRESSES {
+            return Err(too_many(target));
+        }
+        // A claim counts before a search for the same address.
+        found.sort_by_key(|candidate| !candidate.claim);
+        Ok(found)
+    }
+
+    fn udp(&self, place: HostPort, link: &LinkOptions, claim: bool) -> Candidate {
+        let connector = UdpConnector::new(Arc::clone(&self.udp), place, link.mtu);
+        of(connector, claim)
+    }
+}
+
+fn of(connector: impl Connector + 'static, claim: bool) -> Candidate {
+    let address = connector.address();
+    Candidate {
+        key: address.clone(),
+        address,
+        identity: Identity::default(),
+        connector: Arc::new(connector),
+        claim,
+    }
+}
+
+/// A candidate that is opened by its name.
+fn plain(name: String, key: String, identity: Identity, link: &LinkOptions, claim: bool) -> Candidate {
+    Candidate { key, identity, ..of(SerialConnector::new(name, SerialOptions::from(link)), claim) }
+}
+
+fn tcp(places: &[String], link: &LinkOptions) -> Result<Vec<Candidate>, Cause> {
+    let bad = |error| Cause { code: "plan.bad_address".into(), ..Cause::from(error) };
+    places.iter().map(|text| Ok(tcp_candidate(HostPort::parse(text, None).map_err(bad)?, link))).collect()
+}
+
+fn tcp_candidate(place: HostPort, link: &LinkOptions) -> Candidate {
+    of(TcpConnector::new(place, link.line_length), true)
+}
+
+/// Whether a glob can lead to more than one name.
+fn is_search(glob: &glob::Pattern) -> bool {
+    let escaped = glob.as_str().replace("[*]", "").replace("[?]", "").replace("[[]", "").replace("[]]", "");
+    escaped.contains(['*', '?', '['])
+}
+
+/// The one name of a glob that is no search.
+fn plain_name(glob: &glob::Pattern) -> String {
+    glob.as_str().replace("[*]", "*").replace("[?]", "?").replace("[]]", "]").replace("[[]", "[")
+}
+
+/// Every address from `first` to `last`, at most `most` of them.
+fn expand_range(target: &str, first: IpAddr, last: IpAddr, most: usize) -> Result<Vec<IpAddr>, Cause> {
+    let (from, to, to_ip): (u128, u128, fn(u128) -> Option<IpAddr>) = match (first, last) {
+        (IpAddr::V4(first), IpAddr::V4(last)) => (first.to_bits().into(), last.to_bits().into(), |bits| {
+            u32::try_from(bits).ok().map(|bits| Ipv4Addr::from_bits(bits).into())
+        }),
+        (IpAddr::V6(first), IpAddr::V6(last)) => {
+            (first.to_bits(), last.to_bits(), |bits| Some(Ipv6Addr::from_bits(bits).into()))
+        }
+        _ => return Err(no_range(first, last)),
+    };
+    let steps = to.checked_sub(from).ok_or_else(|| no_range(first, last))?;
+    if usize::try_from(steps).map_or(true, |steps| steps >= most) {
+        return Err(too_many(target));
+    }
+    Ok((from..=to).filter_map(to_ip).collect())
+}
+
+fn no_range(first: IpAddr, last: IpAddr) -> Cause {
+    Cause::new(
+        Class::Plan,
+        "plan.bad_address",
+        format!("expected a range from a lower to a higher address of one kind, got `{first}-{last}`"),
+        "write the lower address first",
+    )
+}
+
+fn too_many(target: &str) -> Cause {
+    Cause::new(
+        Class::Plan,
+        "plan.too_many_addresses",
+        format!(
+            "expected at most {MAX_ADDRESSES} addresses, first to last, in the ranges of target `{target}`"
+        ),
+        "correct the range, or split the target",
+    )
+}
+
+fn not_supported(kind: &str) -> Cause {
+    Cause::new(
+        Class::Plan,
+        "plan.not_supported",
+        format!("`{kind}` devices are not yet supported"),
+        "use serial ports, UDP or TCP",
+    )
+}
+
+fn several<'a>(pattern: &Pattern, ports: impl Iterator<Item = &'a Port>) -> Cause {
+    let list: Vec<String> = ports
+        .map(|port| {
+            let usb = port.identity.usb.as_ref();
+            let id = usb.map(crate::identity::UsbIdentity::id).unwrap_or_default();
+            let serial = usb.and_then(|usb| usb.serial_number.as_deref()).unwrap_or("-");
+            format!("serial:{} ({id}, serial number {serial})", port.path.display())
+        })
+        .collect();
+    Cause::new(
+        Class::Plan,
+        "device.several",
+        format!(
+            "expected one device that matches `{}`, found {}: {}",
+            pattern.as_str(),
+            list.len(),
+            list.join(", ")
+        ),
+        "name one of them by its address, or add the interface to the pattern",
+    )
+}

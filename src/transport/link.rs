@@ -1,0 +1,146 @@
+//! What every transport offers: whole SMP messages to and from one device. No transport lives here.
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::cause::{Cause, Class};
+
+/// One open way to one device. Carries whole SMP messages: framing is the transport's own business.
+#[async_trait]
+pub trait Link: Send {
+    /// Sends one whole message; returns when it has been handed to the system.
+    ///
+    /// # Errors
+    /// [`LinkError`]; after [`LinkErrorKind::Disconnected`] the link is dead and every further call says so.
+    async fn send(&mut self, message: &[u8]) -> Result<(), LinkError>;
+
+    /// Waits for the next whole message, without a time limit of its own. Cancel safe: a message is either returned or
+    /// kept for the next call.
+    ///
+    /// # Errors
+    /// [`LinkError`]; a link that is gone is an error, never endless silence.
+    async fn recv(&mut self) -> Result<Vec<u8>, LinkError>;
+
+    /// What the link can carry.
+    fn properties(&self) -> LinkProperties;
+
+    /// Closes the link without making the caller wait for slow hardware.
+    async fn close(self: Box<Self>);
+}
+
+/// How a link to one device is opened, the first time and after the device came back.
+#[async_trait]
+pub trait Connector: Send + Sync + fmt::Debug {
+    /// Opens a link. Looks for the device by what it is, not by the name that its port had before.
+    ///
+    /// # Errors
+    /// [`LinkError`], for example [`LinkErrorKind::NotFound`] while the device is away.
+    async fn connect(&self) -> Result<Box<dyn Link>, LinkError>;
+
+    /// The device's address in the grammar of the command line, for example `serial:/dev/ttyACM0`.
+    fn address(&self) -> String;
+}
+
+/// What a link can carry, for filling frames and for telling the limit.
+#[derive(Debug, Clone)]
+pub struct LinkProperties {
+    /// Largest message, in bytes, that may be sent before the server's buffers are known.
+    pub safe_message: usize,
+    /// Largest message, in bytes, that the medium carries whatever the server says.
+    pub max_message: usize,
+    /// Bytes of a server's `buf_size` that are not available to the message (length and CRC on console framing).
+    pub buffer_overhead: usize,
+    /// Bytes per second on the wire; `None` where it is not known.
+    pub wire_bytes_per_s: Option<f64>,
+    /// What a message costs on the wire.
+    pub framing: Framing,
+    /// Whether the link survives a reset of the device (a UART bridge, a network socket) or vanishes with it.
+    pub survives_reset: bool,
+}
+
+/// How messages are wrapped on the wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Framing {
+    /// Console framing with lines of at most `line_length` bytes, marker and newline included.
+    Console {
+        /// Bytes of the longest line.
+        line_length: usize,
+    },
+    /// One message per datagram (UDP) or as it is (memory).
+    Datagram,
+}
+
+impl Framing {
+    /// Bytes on the wire for a message of `message_len` bytes.
+    #[must_use]
+    pub fn wire_len(self, message_len: usize) -> usize {
+        match self {
+            Self::Console { line_length } => crate::smp::console::encoded_len(message_len, line_length),
+            Self::Datagram => message_len,
+        }
+    }
+}
+
+/// What kind of trouble a link is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum LinkErrorKind {
+    /// The device or port is not there.
+    NotFound,
+    /// Another process holds the port.
+    Busy,
+    /// The system does not let this user open it.
+    Denied,
+    /// It was open and is gone.
+    Disconnected,
+    /// Nobody answers at the other end: refused, unreachable, name not known.
+    Unreachable,
+    /// The message is larger than the medium carries.
+    TooLong,
+    /// This machine lacks something: no adapter, no daemon, no such feature.
+    Unavailable,
+    /// Several devices fit and nothing tells them apart.
+    Ambiguous,
+    /// Anything else that the system said.
+    Io,
+}
+
+/// Trouble with a link.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{message}")]
+pub struct LinkError {
+    /// What kind.
+    pub kind: LinkErrorKind,
+    /// Lower-case; what was expected and what came.
+    pub message: String,
+    /// The next thing to do.
+    pub help: String,
+    /// What the system said.
+    #[source]
+    pub source: Option<Arc<std::io::Error>>,
+}
+
+impl LinkError {
+    /// An error without a system error behind it.
+    pub fn new(kind: LinkErrorKind, message: impl Into<String>, help: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), help: help.into(), source: None }
+    }
+}
+
+impl From<LinkError> for Cause {
+    fn from(error: LinkError) -> Self {
+        let (class, code) = match error.kind {
+            LinkErrorKind::NotFound => (Class::Link, "link.not_found"),
+            LinkErrorKind::Busy => (Class::Station, "station.port_busy"),
+            LinkErrorKind::Denied => (Class::Station, "station.port_denied"),
+            LinkErrorKind::Disconnected => (Class::Link, "link.disconnected"),
+            LinkErrorKind::Unreachable => (Class::Link, "link.unreachable"),
+            LinkErrorKind::TooLong => (Class::Internal, "link.message_too_long"),
+            LinkErrorKind::Unavailable => (Class::Station, "station.unavailable"),
+            LinkErrorKind::Ambiguous => (Class::Plan, "plan.ambiguous_device"),
+            LinkErrorKind::Io => (Class::Link, "link.io"),
+        };
+        Self::new(class, code, error.message, error.help)
+    }
+}

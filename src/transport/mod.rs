@@ -1,0 +1,31 @@
+//! Links to devices, and how devices are found. Platform code lives below this module only.
+
+mod address;
+mod detached;
+mod discover;
+mod link;
+mod matching;
+mod memory;
+mod open_error;
+mod ports;
+mod resolve;
+mod serial;
+mod stream;
+mod tcp;
+mod trace;
+mod udp;
+mod usb;
+pub(crate) mod wire;
+
+pub use address::{Address, AddressError, DEFAULT_UDP_PORT, HostPort};
+pub use discover::{Candidate, Discovery, MAX_ADDRESSES};
+pub use link::{Connector, Framing, Link, LinkError, LinkErrorKind, LinkProperties};
+pub use matching::{Mismatch, matches, matches_name, matches_usb};
+pub use memory::{MemoryConnector, MemoryLink, MemoryPeer};
+pub use ports::{Port, Ports, SystemPorts};
+pub use serial::{SerialConnector, SerialOptions};
+pub use tcp::TcpConnector;
+pub use trace::WireLog;
+pub use udp::{MAX_MESSAGE_V4, MAX_MESSAGE_V6, UdpConnector, UdpHub};
+pub use usb::{UsbConnector, UsbFingerprint};
+pub use wire::TARGET as WIRE_TARGET;

@@ -1,0 +1,85 @@
+//! Confirm and reset: only what was seen to run is made permanent, and what was proven must stay.
+
+use flashfleet::plan::Step;
+use flashfleet::report::{Departure, Verdict};
+use flashfleet::smp::message::image::ImageSlot;
+
+use super::board::{Board, config, default_steps, new_image, reset, slot, upload, walk, walk_default};
+
+#[test]
+fn a_confirm_that_does_not_hold_is_found_by_reading_back() {
+    let mut board = Board { forgets_confirm: true, ..Board::new() };
+    let walk = walk_default(&mut board);
+    assert_eq!((walk.result.verdict, walk.code()), (Verdict::Failed, "image.confirm_not_held"));
+}
+
+#[test]
+fn what_never_ran_is_never_confirmed() {
+    let image = new_image();
+    let mut board = Board::new();
+    board.secondary = Some(ImageSlot { pending: true, ..slot(1, "2.0.0", image.hash()) });
+    let walk = walk(&mut board, &config(vec![upload(), Step::Confirm]));
+    assert_eq!(walk.code(), "image.not_running");
+    assert!(!board.trail().contains("confirm"));
+
+    let mut board = Board::new();
+    let walk = super::board::walk(&mut board, &config(vec![upload(), Step::Confirm]));
+    assert_eq!(walk.result.verdict, Verdict::Failed);
+    assert!(!board.trail().contains("confirm"), "the old image runs: it is not the uploaded one");
+}
+
+#[test]
+fn an_image_that_is_gone_after_the_last_reset_is_reverted() {
+    let mut board = Board { loses_confirmed: true, ..Board::new() };
+    let walk = walk_default(&mut board);
+    assert_eq!((walk.result.verdict, walk.code()), (Verdict::Failed, "image.reverted"));
+    assert_eq!(walk.ended.last().unwrap().name, "reset");
+}
+
+#[test]
+fn a_run_without_confirm_reverts_at_its_own_reset_and_says_so() {
+    let mut board = Board::new();
+    let walk = walk(&mut board, &config(vec![upload(), Step::TestBoot, reset()]));
+    assert_eq!(walk.code(), "image.reverted");
+}
+
+#[test]
+fn a_reset_that_showed_nothing_is_told_as_such() {
+    let mut board = Board { left: Departure::None, reset_answers: [true, false].into(), ..Board::new() };
+    let walk = walk_default(&mut board);
+    assert_eq!(walk.result.verdict, Verdict::Passed);
+    let last = walk.ended.last().unwrap();
+    assert_eq!(last.detail.left, Some(Departure::None));
+    assert!(last.detail.notes[0].contains("nothing showed that the device left"), "{:?}", last.detail.notes);
+    assert_eq!(board.trail().matches("reset").count(), 2, "an unanswered reset is never sent again blindly");
+}
+
+#[test]
+fn two_resets_have_two_names() {
+    let names: Vec<String> = flashfleet::flow::planned_steps(&[upload(), reset(), reset(), reset()])
+        .into_iter()
+        .map(|step| step.name)
+        .collect();
+    assert_eq!(names, ["upload app", "reset", "reset #2", "reset #3"]);
+}
+
+#[test]
+fn verify_requires_what_the_plan_says() {
+    let verify = |version: Option<&str>, hash: Option<Vec<u8>>, confirmed| Step::Verify {
+        version: version.map(|text| text.parse().expect("a requirement")),
+        hash,
+        confirmed,
+        echo: Some("hello".to_owned()),
+    };
+    let mut steps = default_steps();
+    steps.push(verify(Some(">=2.0.0"), Some(new_image().hash().to_vec()), Some(true)));
+    assert_eq!(walk(&mut Board::new(), &config(steps)).result.verdict, Verdict::Passed);
+    for step in [
+        verify(Some(">=2.0.0"), None, None),
+        verify(None, Some(vec![3; 32]), None),
+        verify(None, None, Some(false)),
+    ] {
+        let walk = walk(&mut Board::new(), &config(vec![step]));
+        assert_eq!((walk.result.verdict, walk.code()), (Verdict::Failed, "verify.mismatch"));
+    }
+}

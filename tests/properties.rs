@@ -1,0 +1,4 @@
+//! Properties that hold for any input, one file per room.
+
+#[path = "properties/smp.rs"]
+mod smp;

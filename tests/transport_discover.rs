@@ -1,0 +1,248 @@
+//! Discovery over a list of ports that does not exist.
+#![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use flashfleet::cause::Class;
+use flashfleet::identity::UsbIdentity;
+use flashfleet::plan::{Expect, LinkOptions, Match, MatchKind, Pattern, Target, UdpTarget};
+use flashfleet::transport::{
+    Address, Candidate, Discovery, LinkError, LinkErrorKind, MAX_ADDRESSES, Port, Ports,
+};
+
+/// Ports that a test plugs in and out.
+#[derive(Debug, Default)]
+struct FakePorts(Mutex<Vec<Port>>);
+
+impl FakePorts {
+    fn discovery(ports: Vec<Port>) -> (Arc<Self>, Discovery) {
+        let fake = Arc::new(Self(Mutex::new(ports)));
+        (Arc::clone(&fake), Discovery::with_ports(fake))
+    }
+
+    fn set(&self, ports: Vec<Port>) {
+        *self.0.lock().unwrap() = ports;
+    }
+}
+
+#[async_trait]
+impl Ports for FakePorts {
+    async fn ports(&self, _globs: &[glob::Pattern]) -> Result<Vec<Port>, LinkError> {
+        Ok(self.0.lock().unwrap().clone())
+    }
+}
+
+/// A system that cannot list its ports.
+#[derive(Debug)]
+struct NoPorts;
+
+#[async_trait]
+impl Ports for NoPorts {
+    async fn ports(&self, _globs: &[glob::Pattern]) -> Result<Vec<Port>, LinkError> {
+        Err(LinkError::new(LinkErrorKind::Unavailable, "no /sys", "mount it"))
+    }
+}
+
+fn usb(path: &str, pid: u16, interface: u8, serial_number: &str, hub_path: &str) -> Port {
+    let usb = UsbIdentity {
+        vid: 0x2fe3,
+        pid,
+        interface: Some(interface),
+        serial_number: Some(serial_number.to_owned()),
+        product: Some("Jig".to_owned()),
+        hub_path: Some(hub_path.to_owned()),
+    };
+    Port::usb(path, usb)
+}
+
+fn target(kind: MatchKind) -> Target {
+    Target {
+        name: "sensors".to_owned(),
+        matcher: Match { kind, bootloader_usb: None, serial_number: None, product: None, hub_path: None },
+        link: LinkOptions::default(),
+        discover: Duration::from_secs(1),
+        expect: Expect::default(),
+        steps: Vec::new(),
+    }
+}
+
+fn pattern(text: &str) -> Pattern {
+    Pattern::new(text).unwrap()
+}
+
+fn addresses(found: &[Candidate]) -> Vec<&str> {
+    found.iter().map(|candidate| candidate.address.as_str()).collect()
+}
+
+/// Where a connector goes by now: it fails, as the port does not exist, and says which one it tried.
+async fn tries(candidate: &Candidate) -> (LinkErrorKind, String) {
+    let error = candidate.connector.connect().await.err().unwrap();
+    (error.kind, candidate.connector.address())
+}
+
+#[tokio::test]
+async fn usb_devices_are_searched_for_and_followed() {
+    let (ports, discovery) = FakePorts::discovery(vec![
+        usb("/dev/ttyFAKE0", 4, 0, "A", "1-1"),
+        usb("/dev/ttyFAKE1", 4, 2, "A", "1-1"),
+        usb("/dev/ttyFAKE2", 4, 0, "B", "1-2"),
+        usb("/dev/ttyFAKE3", 5, 0, "C", "1-3"),
+        Port::plain("/dev/ttyFAKE4"),
+    ]);
+    let mut sensors = target(MatchKind::Usb(vec![pattern("2FE3:0004(:0)?")]));
+    sensors.matcher.bootloader_usb = Some(pattern("2fe3:0100"));
+    let found = discovery.discover(&sensors).await.unwrap();
+    assert_eq!(addresses(&found), ["serial:/dev/ttyFAKE0", "serial:/dev/ttyFAKE2"]);
+    assert!(found.iter().all(|candidate| !candidate.claim));
+    assert_eq!(found[1].identity.slot_name(), Some("1-2"));
+
+    // The boards come back with each other's names, one of them in its bootloader.
+    ports.set(vec![usb("/dev/ttyFAKE0", 4, 0, "B", "1-2"), usb("/dev/ttyFAKE7", 0x100, 0, "?", "1-1")]);
+    assert_eq!(tries(&found[0]).await, (LinkErrorKind::NotFound, "serial:/dev/ttyFAKE7".to_owned()));
+    assert_eq!(tries(&found[1]).await, (LinkErrorKind::NotFound, "serial:/dev/ttyFAKE0".to_owned()));
+
+    sensors.matcher.hub_path = Some(pattern("1-2"));
+    assert_eq!(addresses(&discovery.discover(&sensors).await.unwrap()), ["serial:/dev/ttyFAKE0"]);
+}
+
+#[tokio::test]
+async fn a_port_glob_follows_usb_devices_too_and_shows_the_name_that_the_plan_uses() {
+    let mut linked = usb("/dev/ttyFAKE0", 4, 0, "A", "1-1");
+    linked.links.push("/dev/serial/by-path/fake-jig".into());
+    let (ports, discovery) = FakePorts::discovery(vec![linked, usb("/dev/ttyFAKE1", 4, 0, "B", "1-2")]);
+    let globs = |texts: &[&str]| {
+        MatchKind::Port(texts.iter().map(|text| glob::Pattern::new(text).unwrap()).collect())
+    };
+
+    let by_path = discovery.discover(&target(globs(&["/dev/serial/by-path/*"]))).await.unwrap();
+    assert_eq!(addresses(&by_path), ["serial:/dev/serial/by-path/fake-jig"]);
+    assert_eq!(by_path[0].key, "/dev/ttyFAKE0", "the same device, whatever its name");
+
+    let by_name =
+        discovery.discover(&target(globs(&["/dev/ttyFAKE*", "/dev/serial/by-path/*"]))).await.unwrap();
+    assert_eq!(addresses(&by_name), ["serial:/dev/ttyFAKE0", "serial:/dev/ttyFAKE1"], "each device once");
+    ports.set(vec![usb("/dev/ttyFAKE9", 4, 0, "B", "1-2")]);
+    assert_eq!(tries(&by_name[1]).await.1, "serial:/dev/ttyFAKE9");
+
+    // A star stops at a slash, as it does in the file system.
+    assert!(discovery.discover(&target(globs(&["/dev*"]))).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn udp_hosts_are_claims_ranges_are_searches_and_each_address_counts_once() {
+    let (_, discovery) = FakePorts::discovery(Vec::new());
+    let range = |first: &str, last: &str, port| UdpTarget::Range {
+        first: first.parse().unwrap(),
+        last: last.parse().unwrap(),
+        port,
+    };
+    let host = |host: &str, port| UdpTarget::Host { host: host.to_owned(), port };
+    let entries = vec![
+        range("10.0.0.254", "10.0.1.1", 1337),
+        host("10.0.0.255", 1337),
+        host("gw.local", 1338),
+        host("gw.local", 1338),
+        range("2001:db8::ffff", "2001:db8::1:0", 1337),
+        host("2001:DB8:0::1:0", 1337),
+    ];
+    let found = discovery.discover(&target(MatchKind::Udp(entries))).await.unwrap();
+    let shown: Vec<(&str, bool)> = found.iter().map(|one| (one.address.as_str(), one.claim)).collect();
+    assert_eq!(
+        shown,
+        [
+            ("udp:10.0.0.255:1337", true),
+            ("udp:gw.local:1338", true),
+            ("udp:[2001:db8::1:0]:1337", true),
+            ("udp:10.0.0.254:1337", false),
+            ("udp:10.0.1.0:1337", false),
+            ("udp:10.0.1.1:1337", false),
+            ("udp:[2001:db8::ffff]:1337", false),
+        ]
+    );
+}
+
+#[tokio::test]
+async fn ranges_are_bounded() {
+    let (_, discovery) = FakePorts::discovery(Vec::new());
+    let udp = |entries| target(MatchKind::Udp(entries));
+    let range = |first: &str, last: &str| UdpTarget::Range {
+        first: first.parse().unwrap(),
+        last: last.parse().unwrap(),
+        port: 1337,
+    };
+    let most = discovery.discover(&udp(vec![range("10.0.0.0", "10.0.15.255")])).await.unwrap();
+    assert_eq!(most.len(), MAX_ADDRESSES);
+    for entries in [
+        vec![range("10.0.0.0", "10.0.16.0")],
+        vec![range("10.0.0.0", "10.0.15.255"), range("10.1.0.0", "10.1.0.0")],
+        vec![range("::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff")],
+        vec![range("0.0.0.0", "255.255.255.255")],
+    ] {
+        let cause = discovery.discover(&udp(entries.clone())).await.unwrap_err();
+        assert_eq!(
+            (cause.class, cause.code.as_ref()),
+            (Class::Plan, "plan.too_many_addresses"),
+            "{entries:?}"
+        );
+    }
+    for entry in [range("10.0.0.2", "10.0.0.1"), range("10.0.0.2", "::1")] {
+        let cause = discovery.discover(&udp(vec![entry])).await.unwrap_err();
+        assert_eq!((cause.class, cause.code.as_ref()), (Class::Plan, "plan.bad_address"));
+    }
+}
+
+#[tokio::test]
+async fn a_name_that_does_not_resolve_is_that_device_s_trouble_alone() {
+    let (_, discovery) = FakePorts::discovery(Vec::new());
+    let nowhere = "x".repeat(64);
+    let tcp = target(MatchKind::Tcp(vec![format!("{nowhere}:4001"), "127.0.0.1:1".to_owned()]));
+    let found = discovery.discover(&tcp).await.unwrap();
+    assert_eq!(found.len(), 2);
+    assert!(found.iter().all(|candidate| candidate.claim));
+    let udp = target(MatchKind::Udp(vec![UdpTarget::Host { host: nowhere.clone(), port: 1337 }]));
+    let found = [found, discovery.discover(&udp).await.unwrap()].concat();
+    for candidate in &found {
+        assert_eq!(tries(candidate).await.0, LinkErrorKind::Unreachable);
+    }
+}
+
+#[tokio::test]
+async fn a_machine_that_lists_no_ports_is_station_trouble() {
+    let discovery = Discovery::with_ports(Arc::new(NoPorts));
+    let cause = discovery.discover(&target(MatchKind::Usb(vec![pattern(".*")]))).await.unwrap_err();
+    assert_eq!((cause.class, cause.code.as_ref()), (Class::Station, "station.unavailable"));
+    // A port that is named needs no list.
+    let named =
+        discovery.find(&"serial:/dev/ttyFAKE0".parse().unwrap(), &LinkOptions::default()).await.unwrap();
+    assert_eq!(tries(&named).await.0, LinkErrorKind::NotFound);
+}
+
+#[tokio::test]
+async fn a_selector_must_mean_one_device() {
+    let (ports, discovery) = FakePorts::discovery(vec![
+        usb("/dev/ttyFAKE0", 4, 0, "A", "1-1"),
+        usb("/dev/ttyFAKE1", 4, 2, "A", "1-1"),
+    ]);
+    let link = LinkOptions::default();
+    let find = |text: &str| {
+        let (address, discovery, link) = (text.parse::<Address>().unwrap(), discovery.clone(), link.clone());
+        async move { discovery.find(&address, &link).await }
+    };
+    let one = find("usb:2fe3:0004:2").await.unwrap();
+    assert_eq!((one.address.as_str(), one.claim), ("serial:/dev/ttyFAKE1", true));
+    let cause = find("usb:2fe3:0004").await.unwrap_err();
+    assert_eq!((cause.class, cause.code.as_ref()), (Class::Plan, "device.several"));
+    assert!(
+        cause.message.contains("serial:/dev/ttyFAKE0 (2fe3:0004:0, serial number A), serial:/dev/ttyFAKE1"),
+        "{cause}"
+    );
+    assert_eq!(find("usb:1915:.*").await.unwrap_err().code, "device.not_found");
+    assert_eq!(find("ble:Beacon").await.unwrap_err().code, "cli.not_supported");
+
+    // A port that is named by its own name is followed as well.
+    let named = find("serial:/dev/ttyFAKE0").await.unwrap();
+    ports.set(vec![usb("/dev/ttyFAKE5", 4, 0, "A", "1-1")]);
+    assert_eq!(tries(&named).await.1, "serial:/dev/ttyFAKE5");
+}
