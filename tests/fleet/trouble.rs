@@ -185,7 +185,9 @@ fn a_recovery_program_that_cannot_start_is_told_with_the_device_that_never_retur
         let finished = line.run().await;
         assert_eq!(
             (finished.verdicts()[0], finished.code(0).as_str()),
-            (Verdict::Error, "step.program_not_started")
+            (Verdict::Failed, "device.never_returned")
         );
+        let message = &finished.report.devices[0].cause.as_ref().expect("a cause").message;
+        assert!(message.contains("step.program_not_started"), "{message}");
     });
 }
