@@ -103,11 +103,12 @@ pub async fn survey(
     core: ReporterCore,
 ) -> Survey {
     let clock = Clock::start();
+    let reporter = Reporter::new(core, clock).start();
     let scout = Scout {
         attempts: 1,
         plan: Arc::clone(&plan),
         source,
-        reporter: Reporter::new(core, clock).start(),
+        reporter: reporter.clone(),
         clock,
     };
     let mut targets = Vec::new();
@@ -118,6 +119,8 @@ pub async fn survey(
         let unmet = unmet(target, &found, devices.trouble.as_ref());
         targets.push(TargetSurvey { target: target.name.clone(), found, unmet });
     }
+    // Nothing was told to it; but an actor that is dropped before it has started would start while it is dropped.
+    let _ = reporter.send(Implied).await;
     Survey { targets }
 }
 

@@ -11,7 +11,7 @@ use regex_automata::util::syntax;
 use super::model::Pattern;
 
 /// Largest automaton that is built to see whether an expression can match, in bytes; beyond, it is taken to match.
-const MAX_AUTOMATON: usize = 1 << 20;
+const MAX_AUTOMATON: usize = 256 << 10;
 
 /// Why an expression is not valid.
 #[derive(Debug)]

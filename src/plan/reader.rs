@@ -18,7 +18,7 @@ use super::{expression, yaml};
 const MAX_LIST: usize = 4096;
 
 /// Most regular expressions of one plan: compiling them takes time.
-const MAX_EXPRESSIONS: usize = 500;
+const MAX_EXPRESSIONS: usize = 256;
 
 /// Longest text that has a meaning of its own: a name, a pattern, an address.
 const MAX_TEXT: usize = 1024;

@@ -185,6 +185,11 @@ impl Device {
         self.now
     }
 
+    /// Bytes on their way to the device.
+    pub(super) fn backlog(&self) -> usize {
+        self.incoming.iter().map(|(_, bytes)| bytes.len()).sum()
+    }
+
     /// The host puts bytes on the serial link at `now`.
     pub fn host_write(&mut self, now: Time, bytes: &[u8]) {
         let latency = Duration::from_millis(self.spec.latency_ms);

@@ -118,6 +118,19 @@ fn outputs_that_cannot_be_written_are_found_before_anything_is_touched(#[case] n
     assert_eq!(prepare_outputs(&trace).unwrap_err().code, "station.output_unwritable");
 }
 
+/// Not even root may make files there.
+#[cfg(target_os = "linux")]
+#[test]
+fn folders_that_take_no_files_are_found_too() {
+    let nowhere = Path::new("/proc");
+    for paths in [
+        OutputPaths { json: file(&nowhere.join("report.json")), ..OutputPaths::default() },
+        OutputPaths { trace: Some(nowhere.to_owned()), ..OutputPaths::default() },
+    ] {
+        assert_eq!(prepare_outputs(&paths).unwrap_err().code, "station.output_unwritable");
+    }
+}
+
 #[test]
 fn one_file_cannot_hold_two_outputs() {
     let folder = tempfile::tempdir().unwrap();
