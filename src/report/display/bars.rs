@@ -149,13 +149,16 @@ const MIDDLE: usize = 78;
 /// Puts name, step and state of a device on its bar.
 fn describe(bar: &ProgressBar, device: &DeviceId, tracker: &Tracker, width: usize) {
     let Some(running) = tracker.get(device) else { return };
+    let moves = running.step.starts_with("upload") || running.total > 0;
+    // First, so that nothing is drawn with the last step's style.
+    bar.set_style(style(&template(width, moves)));
+    bar.set_prefix(running.title.clone());
+    bar.set_message(running.step.clone());
     bar.reset();
     bar.set_length(running.total);
     bar.set_position(running.done);
-    bar.set_prefix(running.title.clone());
-    bar.set_message(running.step.clone());
-    let moves = running.step.starts_with("upload") || running.total > 0;
-    bar.set_style(style(&template(width, moves)));
+    // The draws above may have come too fast to be shown, and the next one is a second away.
+    bar.force_draw();
 }
 
 /// What a row shows: less on a narrow screen, as a row that takes two lines is left behind when it is drawn anew.
@@ -307,5 +310,16 @@ mod tests {
             let others = screen.lines().filter(|line| !line.contains("rack sim:")).count();
             assert!(others <= 1 || width < 60, "{width} columns, what is left is the overall bar: {screen}");
         }
+    }
+
+    #[test]
+    fn a_new_step_is_shown_at_once_and_without_the_last_ones_bytes() {
+        let mut stage = Stage::new();
+        stage.start(0);
+        stage.bars.progress(&DeviceId("d0".to_owned()), 500_000, 1_000_000);
+        stage.tell(0, EventKind::StepStarted { step: 1, name: "test-boot".to_owned() });
+        let screen = stage.term.contents();
+        assert!(screen.contains("test-boot"), "{screen}");
+        assert!(!screen.contains(" B"), "{screen}");
     }
 }
