@@ -316,7 +316,8 @@ mod tests {
     fn a_new_step_is_shown_at_once_and_without_the_last_ones_bytes() {
         let mut stage = Stage::new();
         stage.start(0);
-        stage.bars.progress(&DeviceId("d0".to_owned()), 500_000, 1_000_000);
+        // Until nothing more is drawn for now.
+        (0..1000).for_each(|done| stage.bars.progress(&DeviceId("d0".to_owned()), done, 1_000_000));
         stage.tell(0, EventKind::StepStarted { step: 1, name: "test-boot".to_owned() });
         let screen = stage.term.contents();
         assert!(screen.contains("test-boot"), "{screen}");
