@@ -90,11 +90,7 @@ async fn fleet_native_serial_buffers_are_filled_to_the_byte() -> Result<()> {
         let limits = client.limits().await.context(config)?;
         let max_message = buf_size - CONSOLE_OVERHEAD;
         let buffers = Some(server.server.buf_count);
-        assert_eq!(
-            limits,
-            ServerLimits { max_message, fallback: None, buffers, guessed: false },
-            "{config}"
-        );
+        assert_eq!(limits, ServerLimits { max_message, fallback: None, buffers, guessed: false }, "{config}");
         assert_takes(&mut client, limits.max_message, config).await?;
         assert_silent(&mut client, limits.max_message + 1, config).await
     });
@@ -104,16 +100,15 @@ async fn fleet_native_serial_buffers_are_filled_to_the_byte() -> Result<()> {
 #[tokio::test]
 async fn fleet_native_serial_without_params_gets_what_every_server_takes() -> Result<()> {
     let server = SerialServer::start("serial_noparams")?;
-    let connector = serial(&server);
-    let mut guessing = client(&connector, None).await?;
+    let mut guessing = client(&serial(&server), None).await?;
     let limits = guessing.limits().await.context("limits")?;
     // Two lines of 128, the least that a UART server holds.
     assert_eq!(limits, ServerLimits { max_message: 182, fallback: None, buffers: None, guessed: true });
     assert_takes(&mut guessing, limits.max_message, "serial_noparams").await?;
-    drop(guessing.close().await);
 
     // The plan knows better.
-    let mut told = client(&connector, Some(server.server.buf_size)).await?;
+    let server = SerialServer::start("serial_noparams")?;
+    let mut told = client(&serial(&server), Some(server.server.buf_size)).await?;
     let limits = told.limits().await.context("limits")?;
     assert_eq!(limits, ServerLimits { max_message: 380, fallback: Some(182), buffers: None, guessed: false });
     assert_takes(&mut told, limits.max_message, "serial_noparams").await
@@ -127,11 +122,7 @@ async fn fleet_native_udp_is_filled_to_the_byte_without_a_fragment() -> Result<(
         let mut client = client(&udp(&server, Auto::Auto), None).await?;
         let limits = client.limits().await.context(config)?;
         let buffers = Some(server.server.buf_count);
-        assert_eq!(
-            limits,
-            ServerLimits { max_message, fallback: None, buffers, guessed: false },
-            "{config}"
-        );
+        assert_eq!(limits, ServerLimits { max_message, fallback: None, buffers, guessed: false }, "{config}");
         assert_takes(&mut client, limits.max_message, config).await?;
     }
     Ok(())
@@ -162,7 +153,8 @@ targets:
             serial.terminal().display()
         )
     };
-    let mut addresses: Vec<String> = servers.iter().map(|server| format!("udp:{}", server.address())).collect();
+    let mut addresses: Vec<String> =
+        servers.iter().map(|server| format!("udp:{}", server.address())).collect();
     addresses.push(format!("serial:{}", serial.terminal().display()));
 
     let run = station.run("echo", &plan("      - verify: { echo: \"grüße\" }"), &[])?;

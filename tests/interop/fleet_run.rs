@@ -91,22 +91,6 @@ impl Station {
             said: ended.err,
         };
         run.check_whole()?;
-        for d in run.devices() {
-            eprintln!(
-                "{} {} {}",
-                d["address"],
-                d["duration_s"],
-                d["steps"]
-                    .as_array()
-                    .unwrap()
-                    .iter()
-                    .map(|s| format!(
-                        "{} {} {} resent {}; ",
-                        s["name"], s["duration_s"], s["detail"]["left"], s["detail"]["upload"]["resent"]
-                    ))
-                    .collect::<String>()
-            );
-        }
         Ok(run)
     }
 
