@@ -243,7 +243,10 @@ mod tests {
         let screen = stage.screen();
         assert!(screen.contains("passed    rack sim:0  1.0 s"), "{screen}");
         assert!(screen.contains("failed    rack sim:1  upload app:"), "{screen}");
-        assert!(screen.lines().any(|line| line.contains("rack sim:12 ") && line.contains("upload app")), "the one that waited has a row now: {screen}");
+        assert!(
+            screen.lines().any(|line| line.contains("rack sim:12 ") && line.contains("upload app")),
+            "the one that waited has a row now: {screen}"
+        );
         assert!(screen.contains("2/13 devices, 1 not passed"), "{screen}");
         stage.bars.clear();
         let left = stage.term.contents();
