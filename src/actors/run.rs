@@ -31,6 +31,11 @@ pub struct RunOptions {
 /// Interrupts of a run: each message is one, the first for gently, the second for now.
 pub type Interrupts = mpsc::UnboundedReceiver<()>;
 
+/// Runs a future in an actix system of its own, on this thread.
+pub fn in_system<F: Future>(future: F) -> F::Output {
+    System::new().block_on(future)
+}
+
 /// Runs a plan to its end. Must be called within an actix system. `None` where the reporter itself broke.
 pub async fn run(
     plan: Arc<Plan>,

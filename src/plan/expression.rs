@@ -32,18 +32,15 @@ pub(super) fn compile(source: &str) -> Result<Pattern, ExpressionError> {
             }
             Err(error) => (None, last_line(&error.to_string())),
         },
-        Err(regex_syntax::Error::Parse(error)) => {
-            (Some(range(error.span())), error.kind().to_string())
-        }
-        Err(regex_syntax::Error::Translate(error)) => {
-            (Some(range(error.span())), error.kind().to_string())
-        }
+        Err(regex_syntax::Error::Parse(error)) => (Some(range(error.span())), error.kind().to_string()),
+        Err(regex_syntax::Error::Translate(error)) => (Some(range(error.span())), error.kind().to_string()),
         Err(error) => (None, last_line(&error.to_string())),
     };
     let help = if message.contains("too") || message.contains("larger") {
         "use fewer or smaller repetitions".to_owned()
     } else {
-        "put `\\` before a character that is meant as itself; look-around and backreferences do not exist".to_owned()
+        "put `\\` before a character that is meant as itself; look-around and backreferences do not exist"
+            .to_owned()
     };
     Err(ExpressionError { at, message, help })
 }
@@ -138,14 +135,32 @@ mod tests {
     #[test]
     fn a_pattern_for_usb_ids_can_match_one() {
         for source in [
-            "2FE3:0004(:0)?", "2fe3:0004", "2fe3:.*", ".*", "2fe3:0004:255", "(?i)2fe3:00..", "....:....:[02]", "2fe3.*",
+            "2FE3:0004(:0)?",
+            "2fe3:0004",
+            "2fe3:.*",
+            ".*",
+            "2fe3:0004:255",
+            "(?i)2fe3:00..",
+            "....:....:[02]",
+            "2fe3.*",
             ".{9}",
         ] {
             assert!(can_match_usb_id(source), "{source}");
         }
         for source in [
-            "0x2fe3", "2fe3", "2fe3:4", "2fe3:0004:", "2fe3:0004:0:1", "2fe3-0004", "usb:2fe3:0004", "2fg3:.*",
-            "2fe3:0004:a", ".{10}", "2fe3:0004:00000", " 2fe3:0004", "^$",
+            "0x2fe3",
+            "2fe3",
+            "2fe3:4",
+            "2fe3:0004:",
+            "2fe3:0004:0:1",
+            "2fe3-0004",
+            "usb:2fe3:0004",
+            "2fg3:.*",
+            "2fe3:0004:a",
+            ".{10}",
+            "2fe3:0004:00000",
+            " 2fe3:0004",
+            "^$",
         ] {
             assert!(!can_match_usb_id(source), "{source}");
         }

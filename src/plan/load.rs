@@ -26,16 +26,24 @@ pub fn load(path: &Path) -> Result<Plan, Diagnostics> {
     let of_file = |code, message, help| Diagnostics::of_file(path, code, message, help);
     if path.is_dir() {
         let help = "name the plan file in it";
-        return Err(of_file("plan.unreadable", "expected a plan file, and this is a folder".to_owned(), help));
+        return Err(of_file(
+            "plan.unreadable",
+            "expected a plan file, and this is a folder".to_owned(),
+            help,
+        ));
     }
     let mut bytes = Vec::new();
     // One byte more than allowed tells a file that is too large, whatever its length says.
-    File::open(path)
-        .and_then(|file| file.take(MAX_SIZE + 1).read_to_end(&mut bytes))
-        .map_err(|error| of_file("plan.unreadable", format!("cannot read the plan: {error}"), "check the path"))?;
+    File::open(path).and_then(|file| file.take(MAX_SIZE + 1).read_to_end(&mut bytes)).map_err(|error| {
+        of_file("plan.unreadable", format!("cannot read the plan: {error}"), "check the path")
+    })?;
     if bytes.len() as u64 > MAX_SIZE {
         let message = format!("the plan is larger than {MAX_SIZE} bytes");
-        return Err(of_file("plan.too_large", message, "name the plan, not an image; split a plan that large"));
+        return Err(of_file(
+            "plan.too_large",
+            message,
+            "name the plan, not an image; split a plan that large",
+        ));
     }
     match std::str::from_utf8(&bytes) {
         Ok(text) => parse(text, path),
@@ -88,7 +96,8 @@ fn read(problems: &Problems<'_>, path: &Path, sha256: String) -> Option<Plan> {
         }
     };
     if let Some(version) = newer_version(&root) {
-        let message = format!("this plan is written in version {} of the format", &problems.text()[version.clone()]);
+        let message =
+            format!("this plan is written in version {} of the format", &problems.text()[version.clone()]);
         problems.add("plan.version", &version, message, "this flashfleet reads version 1: use a newer one");
         return None;
     }
@@ -120,6 +129,7 @@ fn newer_version(root: &yaml::Node) -> Option<Range<usize>> {
 }
 
 fn name(fields: &Fields<'_>, path: &Path) -> String {
-    let stem = || path.file_stem().map_or_else(|| "plan".to_owned(), |stem| stem.to_string_lossy().into_owned());
+    let stem =
+        || path.file_stem().map_or_else(|| "plan".to_owned(), |stem| stem.to_string_lossy().into_owned());
     fields.text("name").map_or_else(stem, str::to_owned)
 }

@@ -368,7 +368,8 @@ mod tests {
             while let RawLine::Line(line) = read_line(&mut input).unwrap() {
                 lines.push((line.bytes, line.complete));
             }
-            let expected: [(&[u8], bool); 4] = [(b"one", true), (b"", true), (b"two\r", true), (b"three", false)];
+            let expected: [(&[u8], bool); 4] =
+                [(b"one", true), (b"", true), (b"two\r", true), (b"three", false)];
             assert!(lines.iter().map(|(bytes, complete)| (&bytes[..], *complete)).eq(expected), "{lines:?}");
         }
     }

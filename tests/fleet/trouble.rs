@@ -90,18 +90,27 @@ fn a_device_actor_that_panics_ends_in_a_verdict_and_leaves_the_others_alone() {
 
 #[test]
 fn a_device_that_hangs_ends_at_its_deadline() {
-    for broken in [Broken::Hangs, Broken::Stuck] {
-        in_virtual_time(async {
-            let mut line = with_broken(broken);
-            line.plan.policy.deadline = Duration::from_secs(60);
-            let start = Instant::now();
-            let finished = line.run().await;
-            assert_eq!(finished.verdicts()[0], Verdict::Passed);
-            let verdict = finished.verdicts()[1];
-            assert!(matches!(verdict, Verdict::TimedOut | Verdict::Error), "{broken:?}: {verdict:?}");
-            assert!(start.elapsed() <= Duration::from_secs(61), "{broken:?}: {:?}", start.elapsed());
-        });
-    }
+    in_virtual_time(async {
+        let mut line = with_broken(Broken::Hangs);
+        line.plan.policy.deadline = Duration::from_secs(60);
+        let start = Instant::now();
+        let finished = line.run().await;
+        assert_eq!(finished.verdicts()[0], Verdict::Passed);
+        assert_eq!(
+            (finished.verdicts()[1], finished.code(1).as_str()),
+            (Verdict::TimedOut, "device.deadline")
+        );
+        assert!(start.elapsed() <= Duration::from_secs(61), "{:?}", start.elapsed());
+    });
+}
+
+#[test]
+fn a_line_that_takes_no_byte_is_an_error_of_the_link() {
+    in_virtual_time(async {
+        let finished = with_broken(Broken::Stuck).run().await;
+        assert_eq!((finished.verdicts()[1], finished.code(1).as_str()), (Verdict::Error, "link.io"));
+        assert_eq!(finished.report.summary.passed, 3);
+    });
 }
 
 #[test]
@@ -171,7 +180,7 @@ fn the_second_interrupt_ends_at_once_and_everything_is_still_reported() {
 }
 
 #[test]
-fn a_recovery_program_that_cannot_start_is_station_trouble() {
+fn a_recovery_program_that_cannot_start_is_told_with_the_device_that_never_returned() {
     in_virtual_time(async {
         let mut line =
             Line::new(&super::line::faulty(FaultSpec { hang_on_test_boot: true, ..FaultSpec::default() }));
@@ -179,7 +188,9 @@ fn a_recovery_program_that_cannot_start_is_station_trouble() {
         let finished = line.run().await;
         assert_eq!(
             (finished.verdicts()[0], finished.code(0).as_str()),
-            (Verdict::Error, "step.program_not_started")
+            (Verdict::Failed, "device.never_returned")
         );
+        let message = &finished.report.devices[0].cause.as_ref().expect("a cause").message;
+        assert!(message.contains("step.program_not_started"), "{message}");
     });
 }
