@@ -8,7 +8,9 @@ use std::rc::Rc;
 use std::slice;
 
 use serde::de::value::{MapAccessDeserializer, StrDeserializer};
-use serde::de::{self, DeserializeOwned, DeserializeSeed, Expected, MapAccess, SeqAccess, Unexpected, Visitor};
+use serde::de::{
+    self, DeserializeOwned, DeserializeSeed, Expected, MapAccess, SeqAccess, Unexpected, Visitor,
+};
 use serde::forward_to_deserialize_any;
 
 use super::problems::{Problems, excerpt, suggest};
@@ -25,7 +27,9 @@ pub(super) fn read<T: DeserializeOwned>(problems: &Problems<'_>, node: &Node, wh
         match T::deserialize(Source { node, skip: &skip, what: Some(what) }) {
             Ok(value) => return skip.is_empty().then_some(value),
             Err(error) => {
-                let Error { place: Some(place), fault } = error.or_at(&node.at, node, Some(what)) else { return None };
+                let Error { place: Some(place), fault } = error.or_at(&node.at, node, Some(what)) else {
+                    return None;
+                };
                 report(problems, &place.at, &fault, place.what.as_deref());
                 // The root cannot be left out.
                 if place.entry == node.at.start || !skip.insert(place.entry) {
@@ -187,7 +191,11 @@ impl<'de> de::Deserializer<'de> for Source<'de> {
         }
     }
 
-    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, Error> {
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, Error> {
         visitor.visit_newtype_struct(self)
     }
 

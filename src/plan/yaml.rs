@@ -146,7 +146,12 @@ pub(super) struct YamlError {
 }
 
 impl YamlError {
-    fn new(at: Range<usize>, code: &'static str, message: impl Into<String>, help: impl Into<String>) -> Self {
+    fn new(
+        at: Range<usize>,
+        code: &'static str,
+        message: impl Into<String>,
+        help: impl Into<String>,
+    ) -> Self {
         Self { at, code, message: message.into(), help: help.into() }
     }
 }
@@ -202,7 +207,10 @@ fn syntax_error(at: Range<usize>, info: &str) -> YamlError {
     } else if info.contains("tabs") {
         ("plan.syntax", "indent with spaces: YAML allows no tabs there")
     } else if info.contains("unknown anchor") {
-        ("plan.syntax", "name an anchor that was set before with `&`, or put text that begins with `*` in quotes")
+        (
+            "plan.syntax",
+            "name an anchor that was set before with `&`, or put text that begins with `*` in quotes",
+        )
     } else if info.contains("unexpected character") || info.contains("mapping values are not allowed") {
         ("plan.syntax", "put text with special characters in quotes")
     } else {
@@ -387,8 +395,11 @@ struct Offsets<'a> {
 
 impl<'a> Offsets<'a> {
     fn new(text: &'a str) -> Self {
-        let bytes =
-            if text.is_ascii() { Vec::new() } else { text.char_indices().map(|(offset, _)| offset).collect() };
+        let bytes = if text.is_ascii() {
+            Vec::new()
+        } else {
+            text.char_indices().map(|(offset, _)| offset).collect()
+        };
         Self { text, bytes }
     }
 
@@ -430,7 +441,8 @@ mod tests {
 
     #[test]
     fn every_node_knows_its_bytes() {
-        let text = "# ä comment\r\nwörd: 'it''s' # end\nlist: [a, {b: \"c\"} ] # end\nblock: |\n  two\n  lines\n";
+        let text =
+            "# ä comment\r\nwörd: 'it''s' # end\nlist: [a, {b: \"c\"} ] # end\nblock: |\n  two\n  lines\n";
         let root = tree(text);
         let slice = |node: &Node| &text[node.at.clone()];
         assert_eq!(slice(entry(&root, "wörd")), "'it''s'");
@@ -460,8 +472,7 @@ mod tests {
 
     #[test]
     fn scalars_follow_the_core_schema() {
-        let resolve =
-            |text: &str| format!("{:?}", Scalar { text: text.to_owned(), plain: true }.resolve());
+        let resolve = |text: &str| format!("{:?}", Scalar { text: text.to_owned(), plain: true }.resolve());
         for (text, want) in [
             ("", "Null"),
             ("~", "Null"),
