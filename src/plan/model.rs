@@ -364,7 +364,7 @@ impl Default for Policy {
             parallel: None,
             per_hub: None,
             per_adapter: 3,
-            attempts: 1,
+            attempts: 3,
             recover: Vec::new(),
             deadline: Duration::from_secs(30 * 60),
             canary: 0,

@@ -90,7 +90,6 @@ pub struct Device {
     session: u64,
     reset_answers: u64,
     uploads: u64,
-    vanished: bool,
     resets: u64,
     wedged: bool,
 }
@@ -125,7 +124,6 @@ impl Device {
             session: 0,
             reset_answers: 0,
             uploads: 0,
-            vanished: false,
             resets: 0,
             wedged: false,
             spec: Arc::clone(spec),
@@ -185,6 +183,11 @@ impl Device {
     /// The latest time that the device has seen.
     pub(super) fn now(&self) -> Time {
         self.now
+    }
+
+    /// Bytes on their way to the device.
+    pub(super) fn backlog(&self) -> usize {
+        self.incoming.iter().map(|(_, bytes)| bytes.len()).sum()
     }
 
     /// The host puts bytes on the serial link at `now`.
@@ -377,12 +380,24 @@ impl Device {
             until += flash;
             self.stalled_until = until;
         }
-        let goes = self.fault.vanish_at_byte.is_some_and(|byte| self.flash.written >= byte);
-        if goes && !std::mem::replace(&mut self.vanished, true) {
+        if Self::crossed(&mut self.fault.vanish_at_byte, &self.flash) {
             self.vanish(self.fault.vanish_ms.map(|ms| self.now + Duration::from_millis(ms)));
             return;
         }
+        if Self::crossed(&mut self.fault.hang_at_byte, &self.flash) {
+            self.stop();
+            self.power = Power::Stuck;
+            return;
+        }
+        if Self::crossed(&mut self.fault.forget_upload_at_byte, &self.flash) {
+            self.server.restart();
+        }
         self.work = Some(Work::Handling { until, replies });
+    }
+
+    /// Whether uploads have written as far as a fault waits for; once.
+    fn crossed(at: &mut Option<u64>, flash: &Flash) -> bool {
+        at.take_if(|at| flash.written >= *at).is_some()
     }
 
     fn flash_time(&self, reply: &Reply) -> Duration {

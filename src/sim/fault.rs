@@ -36,6 +36,10 @@ pub struct FaultSpec {
     pub vanish_at_byte: Option<u64>,
     /// How long it stays away, in milliseconds; without it for ever.
     pub vanish_ms: Option<u64>,
+    /// The firmware hangs once this many bytes of uploads were written; the reset line helps.
+    pub hang_at_byte: Option<u64>,
+    /// The server forgets the upload under way once this many bytes were written: the next chunk is answered `off: 0`.
+    pub forget_upload_at_byte: Option<u64>,
     /// After its first reset the device never answers again, whatever is done.
     pub never_return: bool,
     /// A reset is answered and does not happen.
@@ -164,6 +168,8 @@ impl FaultSpec {
         if self.vanish_at_byte.is_none() {
             (self.vanish_at_byte, self.vanish_ms) = (other.vanish_at_byte, other.vanish_ms);
         }
+        self.hang_at_byte = self.hang_at_byte.or(other.hang_at_byte);
+        self.forget_upload_at_byte = self.forget_upload_at_byte.or(other.forget_upload_at_byte);
         for (mine, its) in [
             (&mut self.lose_reset_answer, other.lose_reset_answer),
             (&mut self.lose_last_upload_answer, other.lose_last_upload_answer),

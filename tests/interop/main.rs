@@ -11,6 +11,8 @@
 mod console;
 mod error;
 mod fixtures;
+mod fleet_boards;
+mod fleet_run;
 mod gdb;
 mod images;
 mod leash;

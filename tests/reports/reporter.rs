@@ -9,8 +9,8 @@ use flashfleet::exit::Exit;
 use flashfleet::identity::Identity;
 use flashfleet::report::log::{LogLine, LogReader, LogWriter, MAX_LINE};
 use flashfleet::report::{
-    Destination, DeviceId, Display, Event, EventKind, Finished, OutputPaths, Outcome, Outputs, ProgressMode, Report,
-    ReporterCore, Verdict, prepare_outputs, read_report, write_atomically,
+    Destination, DeviceId, Display, Event, EventKind, Finished, Outcome, OutputPaths, Outputs, ProgressMode,
+    Report, ReporterCore, Verdict, prepare_outputs, read_report, write_atomically,
 };
 use rstest::rstest;
 
@@ -116,6 +116,19 @@ fn outputs_that_cannot_be_written_are_found_before_anything_is_touched(#[case] n
     }
     let trace = OutputPaths { trace: Some(folder.path().join("taken/trace")), ..OutputPaths::default() };
     assert_eq!(prepare_outputs(&trace).unwrap_err().code, "station.output_unwritable");
+}
+
+/// Not even root may make files there.
+#[cfg(target_os = "linux")]
+#[test]
+fn folders_that_take_no_files_are_found_too() {
+    let nowhere = Path::new("/proc");
+    for paths in [
+        OutputPaths { json: file(&nowhere.join("report.json")), ..OutputPaths::default() },
+        OutputPaths { trace: Some(nowhere.to_owned()), ..OutputPaths::default() },
+    ] {
+        assert_eq!(prepare_outputs(&paths).unwrap_err().code, "station.output_unwritable");
+    }
 }
 
 #[test]

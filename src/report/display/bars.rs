@@ -144,9 +144,9 @@ fn describe(bar: &ProgressBar, device: &DeviceId, tracker: &Tracker) {
     bar.set_message(running.step.clone());
     let moves = running.step.starts_with("upload") || running.total > 0;
     bar.set_style(style(if moves {
-        "  {prefix}  {msg}  [{bar:20}] {decimal_bytes}/{decimal_total_bytes}  {decimal_bytes_per_sec}  {eta} left"
+        "  {prefix:28!} {msg:16!} [{bar:20}] {decimal_bytes}/{decimal_total_bytes}  {decimal_bytes_per_sec}  {eta} left"
     } else {
-        "  {prefix}  {msg}  {elapsed}"
+        "  {prefix:28!} {msg:16!} {elapsed}"
     }));
 }
 
@@ -243,7 +243,10 @@ mod tests {
         let screen = stage.screen();
         assert!(screen.contains("passed    rack sim:0  1.0 s"), "{screen}");
         assert!(screen.contains("failed    rack sim:1  upload app:"), "{screen}");
-        assert!(screen.contains("rack sim:12  upload app"), "the one that waited has a row now: {screen}");
+        assert!(
+            screen.lines().any(|line| line.contains("rack sim:12 ") && line.contains("upload app")),
+            "the one that waited has a row now: {screen}"
+        );
         assert!(screen.contains("2/13 devices, 1 not passed"), "{screen}");
         stage.bars.clear();
         let left = stage.term.contents();
