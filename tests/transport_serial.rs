@@ -7,7 +7,7 @@ use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::symlink;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use flashfleet::plan::{FlowControl, LineState, LinkOptions, Match, MatchKind, Target};
 use flashfleet::smp::console;
@@ -87,6 +87,22 @@ async fn messages_go_both_ways_in_noise_and_in_pieces() {
     assert_eq!(recv(&mut link).await, bytes);
     assert_eq!(recv(&mut link).await, message(2, 0));
     assert!(timeout(Duration::from_millis(50), link.recv()).await.is_err(), "an echo of what was sent");
+}
+
+/// Lines back to back overrun the two line buffers of an emulated server, where a wire would have left it time.
+#[tokio::test]
+async fn a_pseudo_terminal_is_written_at_its_baud_rate() {
+    let pty = Pty::new();
+    let options = SerialOptions { baud: 9600, ..SerialOptions::from(&LinkOptions::default()) };
+    let mut link = SerialConnector::new(&pty.path, options).connect().await.unwrap();
+    assert_eq!(link.properties().wire_bytes_per_s, Some(960.0));
+    // Two full lines (2 + 124 + 1 bytes each) and the beginning of a third.
+    let bytes = message(1, 190);
+    let request = pty.next_message();
+    let start = Instant::now();
+    link.send(&bytes).await.unwrap();
+    assert!(start.elapsed() >= Duration::from_secs_f64(2.0 * 127.0 / 960.0), "{:?}", start.elapsed());
+    assert_eq!(request.join().unwrap(), bytes);
 }
 
 #[tokio::test]
