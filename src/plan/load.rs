@@ -13,7 +13,7 @@ use super::keys::PLAN;
 use super::model::{Plan, Policy};
 use super::problems::Problems;
 use super::reader::{Fields, Reader};
-use super::{policy, rules, targets, yaml};
+use super::{policy, rules, scalar, targets, yaml};
 
 /// Largest plan file, in bytes.
 const MAX_SIZE: u64 = 1 << 20;
@@ -125,7 +125,7 @@ fn newer_version(root: &yaml::Node) -> Option<Range<usize>> {
     let yaml::Value::Mapping(entries) = &root.value else { return None };
     let (_, node) = entries.iter().find(|(key, _)| key.name == "version")?;
     let yaml::Value::Scalar(scalar) = &node.value else { return None };
-    matches!(scalar.resolve(), yaml::Resolved::Int(version) if version > 1).then(|| node.at.clone())
+    matches!(scalar.resolve(), scalar::Resolved::Int(version) if version > 1).then(|| node.at.clone())
 }
 
 fn name(fields: &Fields<'_>, path: &Path) -> String {
