@@ -4,7 +4,7 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::fs::symlink;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -265,6 +265,33 @@ fn port_target(glob: &str) -> Target {
         expect: flashfleet::plan::Expect::default(),
         steps: Vec::new(),
     }
+}
+
+#[tokio::test]
+async fn a_copy_of_the_port_in_a_program_being_started_does_not_keep_it() {
+    let pty = Pty::new();
+    let link = pty.link().await;
+    // Until it runs, a new process has every file of its parent, locks included.
+    let copy = copy_of_open(&pty.path);
+    link.close().await;
+    pty.link().await;
+    drop(copy);
+}
+
+/// A second descriptor of the open file that this process has at `path`.
+fn copy_of_open(path: &str) -> OwnedFd {
+    let number = std::fs::read_dir("/proc/self/fd")
+        .unwrap()
+        .flatten()
+        .find(|file| std::fs::read_link(file.path()).is_ok_and(|target| target.to_string_lossy() == path))
+        .and_then(|file| file.file_name().to_str()?.parse().ok())
+        .unwrap();
+    #[expect(
+        unsafe_code,
+        reason = "the port's descriptor is private to the link; it is open for all of this function"
+    )]
+    let open = unsafe { BorrowedFd::borrow_raw(number) };
+    open.try_clone_to_owned().unwrap()
 }
 
 #[test]

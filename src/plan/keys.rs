@@ -450,7 +450,11 @@ pub(super) static SMP: Table = Table {
 
 /// Every table, for tests.
 #[cfg(test)]
+<<<<<<< HEAD
 pub(super) static TABLES: [&Table; 17] = [
+=======
+pub(super) static TABLES: [&Table; 16] = [
+>>>>>>> transport
     &PLAN,
     &IMAGE,
     &SIM_IMAGE,
@@ -467,5 +471,8 @@ pub(super) static TABLES: [&Table; 17] = [
     &PUT,
     &GET,
     &SETTINGS,
+<<<<<<< HEAD
     &SMP,
+=======
+>>>>>>> transport
 ];

@@ -244,6 +244,9 @@ trait Outgoing: Send + 'static {
     fn waits(&self) -> bool;
     /// Throws that away.
     fn discard(&self);
+    /// Gives up the exclusive hold. A close does that too, but not at once where a program is being started at the same
+    /// time: until it runs, the child has a copy of every open file.
+    fn unlock(&self);
 }
 
 impl Outgoing for SerialStream {
@@ -254,6 +257,20 @@ impl Outgoing for SerialStream {
     fn discard(&self) {
         // A port that is gone has nothing left to throw away.
         let _ = self.clear(serialport::ClearBuffer::Output);
+    }
+
+    fn unlock(&self) {
+        #[cfg(unix)]
+        {
+            use std::os::fd::AsRawFd as _;
+            #[expect(
+                deprecated,
+                reason = "the lock is the serialport crate's, so there is no `Flock` to drop"
+            )]
+            let result = nix::fcntl::flock(self.as_raw_fd(), nix::fcntl::FlockArg::Unlock);
+            // The close that follows does the same.
+            let _ = result;
+        }
     }
 }
 
@@ -271,6 +288,7 @@ fn close<P: Outgoing>(port: P, address: &str) {
             // pseudo-terminal would throw away what the other side has yet to read.
             port.discard();
         }
+        port.unlock();
         drop(port);
         drop(turn);
     };
@@ -308,6 +326,8 @@ mod tests {
         fn discard(&self) {
             self.discarded.send(()).unwrap();
         }
+
+        fn unlock(&self) {}
     }
 
     impl Drop for Slow {

@@ -88,8 +88,7 @@ fn verify_requires_what_the_plan_says() {
 /// Servers without image management refuse the image list; an echo is all that can be required of them.
 #[test]
 fn verify_of_an_echo_alone_needs_no_image_list() {
-    let echo =
-        Step::Verify { version: None, hash: None, confirmed: None, echo: Some("hello".to_owned()) };
+    let echo = Step::Verify { version: None, hash: None, confirmed: None, echo: Some("hello".to_owned()) };
     let mut board = Board::new();
     assert_eq!(walk(&mut board, &config(vec![echo.clone()])).result.verdict, Verdict::Passed);
     assert_eq!(board.trail(), "echo");

@@ -158,7 +158,8 @@ fn fleet_eight_boards_over_pseudo_terminals_are_updated_and_stay_so() -> Result<
     // Links that a glob finds and that lead to no port.
     std::fs::write(station.path("usb-8-jig"), "")?;
     symlink(station.path("nowhere"), station.path("usb-9-jig"))?;
-    let named: Vec<String> = named.iter().map(|terminal| format!("\"{}\"", terminal.path().display())).collect();
+    let named: Vec<String> =
+        named.iter().map(|terminal| format!("\"{}\"", terminal.path().display())).collect();
     let plan = plan(&format!(
         "  - name: jigs
     match: {{ port: \"{}\" }}
@@ -182,7 +183,8 @@ fn fleet_eight_boards_over_pseudo_terminals_are_updated_and_stay_so() -> Result<
             opinions.filter(|opinion| opinion["matches"] == true).map(|opinion| &opinion["target"]).collect();
         assert_eq!(matching, [if index < FLEET / 2 { "jigs" } else { "benches" }], "{device}: {list:#}");
     }
-    let matching: Vec<_> = list["targets"].as_array().into_iter().flatten().map(|target| &target["matching"]).collect();
+    let matching: Vec<_> =
+        list["targets"].as_array().into_iter().flatten().map(|target| &target["matching"]).collect();
     assert_eq!(matching, [FLEET / 2, FLEET / 2], "{list:#}");
 
     update_and_keep(&station, &plan, &boards, &devices)

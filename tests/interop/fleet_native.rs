@@ -90,11 +90,7 @@ async fn fleet_native_serial_buffers_are_filled_to_the_byte() -> Result<()> {
         let limits = client.limits().await.context(config)?;
         let max_message = buf_size - CONSOLE_OVERHEAD;
         let buffers = Some(server.server.buf_count);
-        assert_eq!(
-            limits,
-            ServerLimits { max_message, fallback: None, buffers, guessed: false },
-            "{config}"
-        );
+        assert_eq!(limits, ServerLimits { max_message, fallback: None, buffers, guessed: false }, "{config}");
         assert_takes(&mut client, limits.max_message, config).await?;
         assert_silent(&mut client, limits.max_message + 1, config).await
     });
@@ -127,11 +123,7 @@ async fn fleet_native_udp_is_filled_to_the_byte_without_a_fragment() -> Result<(
         let mut client = client(&udp(&server, Auto::Auto), None).await?;
         let limits = client.limits().await.context(config)?;
         let buffers = Some(server.server.buf_count);
-        assert_eq!(
-            limits,
-            ServerLimits { max_message, fallback: None, buffers, guessed: false },
-            "{config}"
-        );
+        assert_eq!(limits, ServerLimits { max_message, fallback: None, buffers, guessed: false }, "{config}");
         assert_takes(&mut client, limits.max_message, config).await?;
     }
     Ok(())
@@ -162,7 +154,8 @@ targets:
             serial.terminal().display()
         )
     };
-    let mut addresses: Vec<String> = servers.iter().map(|server| format!("udp:{}", server.address())).collect();
+    let mut addresses: Vec<String> =
+        servers.iter().map(|server| format!("udp:{}", server.address())).collect();
     addresses.push(format!("serial:{}", serial.terminal().display()));
 
     let run = station.run("echo", &plan("      - verify: { echo: \"grüße\" }"), &[])?;

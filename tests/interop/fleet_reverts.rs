@@ -62,8 +62,10 @@ targets:
 fn fleet_bad_images_are_told_apart_and_harm_nobody() -> Result<()> {
     let [resetting, hanging, healthy] = <[Board; 3]>::try_from(Board::fleet(3)?).expect("three boards");
     let old = Image::stock()?;
-    let (resets, hangs) =
-        (old.clone().with_version(2, 0, 0, 0).that_resets(), old.clone().with_version(2, 0, 0, 0).that_hangs());
+    let (resets, hangs) = (
+        old.clone().with_version(2, 0, 0, 0).that_resets(),
+        old.clone().with_version(2, 0, 0, 0).that_hangs(),
+    );
     let good = old.clone().with_version(1, 2, 3, 0);
     let station = Station::new()?;
     for (name, image) in [("resets.bin", &resets), ("hangs.bin", &hangs), ("good.bin", &good)] {
@@ -95,10 +97,9 @@ targets:
     assert_eq!(run.code, 100, "{run}");
     let summary = &run.report["summary"];
     assert_eq!((&summary["passed"], &summary["failed"]), (&1.into(), &2.into()), "{run}");
-    for (board, upload, code) in [
-        (&resetting, "upload resets", "image.reverted"),
-        (&hanging, "upload hangs", "device.never_returned"),
-    ] {
+    for (board, upload, code) in
+        [(&resetting, "upload resets", "image.reverted"), (&hanging, "upload hangs", "device.never_returned")]
+    {
         let device = run.device(Device::Tcp(board.address()))?;
         assert_eq!((&device["verdict"], &device["changed"]), (&"failed".into(), &true.into()), "{device:#}");
         assert_eq!((&device["cause"]["code"], &device["attempts"]), (&code.into(), &1.into()), "{device:#}");
