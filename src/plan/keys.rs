@@ -450,11 +450,7 @@ pub(super) static SMP: Table = Table {
 
 /// Every table, for tests.
 #[cfg(test)]
-<<<<<<< HEAD
 pub(super) static TABLES: [&Table; 17] = [
-=======
-pub(super) static TABLES: [&Table; 16] = [
->>>>>>> transport
     &PLAN,
     &IMAGE,
     &SIM_IMAGE,
@@ -471,8 +467,5 @@ pub(super) static TABLES: [&Table; 16] = [
     &PUT,
     &GET,
     &SETTINGS,
-<<<<<<< HEAD
     &SMP,
-=======
->>>>>>> transport
 ];

@@ -348,54 +348,6 @@ mod tests {
     }
 
     #[test]
-<<<<<<< HEAD
-=======
-    fn a_place_within_a_scalar_is_found_again() {
-        for (text, value, want) in [
-            ("a: x(y", "(y", "(y"),
-            ("a: 'x''(y'", "(y", "(y"),
-            ("a: \"x\\\\.(y\"", "(y", "(y"),
-            ("a: \"ä(y\" # c", "(y", "(y"),
-            ("a: \"x\\u0041(y\"", "(y", "\"x\\u0041(y\""),
-            ("a: x\n  (y", "(y", "x\n  (y"),
-        ] {
-            let root = tree(text);
-            let node = entry(&root, "a");
-            let Value::Scalar(scalar) = &node.value else { panic!() };
-            let start = scalar.text.find(value).unwrap();
-            assert_eq!(&text[place_within(text, node, &(start..start + value.len()))], want, "{text}");
-        }
-    }
-
-    #[test]
-    fn scalars_follow_the_core_schema() {
-        let resolve = |text: &str| format!("{:?}", Scalar { text: text.to_owned(), plain: true }.resolve());
-        for (text, want) in [
-            ("", "Null"),
-            ("~", "Null"),
-            ("true", "Bool(true)"),
-            ("yes", "Text(\"yes\")"),
-            ("12", "Int(12)"),
-            ("-0x1", "Text(\"-0x1\")"),
-            ("0x-1", "Text(\"0x-1\")"),
-            ("0x1F", "Int(31)"),
-            ("0o17", "Int(15)"),
-            ("1.5", "Float(1.5)"),
-            ("1e3", "Float(1000.0)"),
-            ("inf", "Text(\"inf\")"),
-            ("nan", "Text(\"nan\")"),
-            (".inf", "Float(inf)"),
-            ("10s", "Text(\"10s\")"),
-            ("8..24", "Text(\"8..24\")"),
-            ("99999999999999999999", "Float(1e20)"),
-        ] {
-            assert_eq!(resolve(text), want, "{text}");
-        }
-        assert_eq!(Scalar { text: "12".to_owned(), plain: false }.resolve(), Resolved::Text("12"));
-    }
-
-    #[test]
->>>>>>> transport
     fn an_alias_is_the_node_it_names() {
         let root = tree("a: &x [1, 2]\nb: *x\n");
         assert!(std::ptr::eq(entry(&root, "a"), entry(&root, "b")));

@@ -48,9 +48,12 @@ async fn messages_come_through_noise_and_any_split() {
 async fn input_from_before_the_opening_is_thrown_away() {
     let (near, mut far) = duplex(4096);
     far.write_all(&console::encode(&message(1, 20), 128)).await.unwrap();
-    // Half a frame: what follows must not be glued to it.
-    far.write_all(&console::encode(&message(2, 20), 128)[..10]).await.unwrap();
+    // Half a frame, of which the other half comes later.
+    let frame = console::encode(&message(2, 20), 128);
+    let (half, rest) = frame.split_at(10);
+    far.write_all(half).await.unwrap();
     let mut link = link_over(near).await;
+    far.write_all(rest).await.unwrap();
     far.write_all(&console::encode(&message(3, 20), 128)).await.unwrap();
     assert_eq!(link.recv().await.unwrap(), message(3, 20));
 }
@@ -64,7 +67,7 @@ async fn a_device_that_never_stops_talking_does_not_hold_up_the_opening() {
         }
     });
     let start = Instant::now();
-    drop(link_over(near).await);
+    drop(timeout(Duration::from_secs(1), link_over(near)).await.expect("held up for good"));
     assert!(start.elapsed() <= STALE_LIMIT, "{:?}", start.elapsed());
     talker.await.unwrap();
 }
@@ -89,9 +92,53 @@ async fn a_hang_up_is_said_again_and_again_but_after_the_last_message() {
     drop(far);
     assert_eq!(link.recv().await.unwrap(), message(1, 0));
     for _ in 0..2 {
-        assert_eq!(link.recv().await.unwrap_err().kind, LinkErrorKind::Disconnected);
+        let end = timeout(Duration::from_secs(1), link.recv()).await.expect("endless silence");
+        assert_eq!(end.unwrap_err().kind, LinkErrorKind::Disconnected);
         assert_eq!(link.send(&message(1, 0)).await.unwrap_err().kind, LinkErrorKind::Disconnected);
     }
+}
+
+/// A port that fails once, as a tty whose device is gone does, and is silent from then on.
+struct FailsOnce(bool);
+
+impl AsyncRead for FailsOnce {
+    fn poll_read(mut self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if std::mem::take(&mut self.0) {
+            Poll::Ready(Err(io::Error::from_raw_os_error(5)))
+        } else {
+            Poll::Pending
+        }
+    }
+}
+
+impl AsyncWrite for FailsOnce {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(unix)]
+#[tokio::test(start_paused = true)]
+async fn a_link_that_broke_once_stays_broken() {
+    let framing = StreamFraming::console(128);
+    let properties = framing.properties(None, true);
+    let mut link = StreamLink::start(FailsOnce(false), |_, _| (), framing, properties, "test:1".to_owned())
+        .await
+        .unwrap();
+    link.stream = Some(FailsOnce(true));
+    for _ in 0..2 {
+        let end = timeout(Duration::from_secs(1), link.recv()).await.expect("endless silence");
+        assert_eq!(end.unwrap_err().kind, LinkErrorKind::Disconnected, "error 5 is EIO");
+    }
+    assert_eq!(link.send(&message(1, 0)).await.unwrap_err().kind, LinkErrorKind::Disconnected);
 }
 
 #[tokio::test(start_paused = true)]
@@ -138,6 +185,16 @@ async fn the_message_after_a_cut_one_is_understood() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_message_beyond_the_framing_is_refused_and_the_link_lives() {
+    let (near, mut far) = duplex(4096);
+    let mut link = link_over(near).await;
+    let error = link.send(&vec![0; console::MAX_MESSAGE + 1]).await.unwrap_err();
+    assert_eq!(error.kind, LinkErrorKind::TooLong);
+    link.send(&message(1, 0)).await.unwrap();
+    assert!(far.read_u8().await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_paced_link_gives_each_line_its_time_on_the_wire_and_reads_meanwhile() {
     let (near, mut far) = duplex(4096);
     let mut link = link_over(near).await.paced(1000.0);
@@ -165,14 +222,4 @@ async fn a_paced_link_gives_each_line_its_time_on_the_wire_and_reads_meanwhile()
     }
     // The last line of a frame holds up the next frame, not whoever waits for the answer.
     assert_eq!(sent, lines[2].0);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_message_beyond_the_framing_is_refused_and_the_link_lives() {
-    let (near, mut far) = duplex(4096);
-    let mut link = link_over(near).await;
-    let error = link.send(&vec![0; console::MAX_MESSAGE + 1]).await.unwrap_err();
-    assert_eq!(error.kind, LinkErrorKind::TooLong);
-    link.send(&message(1, 0)).await.unwrap();
-    assert!(far.read_u8().await.is_ok());
 }
