@@ -10,6 +10,7 @@ mod output;
 pub mod report;
 pub mod run;
 pub mod schema;
+pub mod sim;
 
 pub use crate::exit::Exit;
 pub use args::{Cli, Command, main};

@@ -15,7 +15,8 @@ use serde::forward_to_deserialize_any;
 
 use super::problems::{Problems, excerpt, suggest};
 use super::reader::{describe, lower_first};
-use super::yaml::{Key, Node, Resolved, Value};
+use super::scalar::Resolved;
+use super::yaml::{Key, Node, Value};
 
 /// Most problems of one description.
 const MAX_PROBLEMS: usize = 20;
@@ -316,7 +317,10 @@ mod tests {
         Single,
     }
 
-    fn read_text(text: &str) -> (Option<Outer>, Vec<(usize, usize, &'static str, String)>) {
+    /// Line, column, code, and message with help.
+    type Found = (usize, usize, &'static str, String);
+
+    fn read_text(text: &str) -> (Option<Outer>, Vec<Found>) {
         let node = yaml::parse(text).unwrap().unwrap();
         let problems = Problems::new(text);
         let value = read(&problems, &node, "outer");

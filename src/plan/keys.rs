@@ -450,7 +450,7 @@ pub(super) static SMP: Table = Table {
 
 /// Every table, for tests.
 #[cfg(test)]
-pub(super) static TABLES: [&Table; 16] = [
+pub(super) static TABLES: [&Table; 17] = [
     &PLAN,
     &IMAGE,
     &SIM_IMAGE,
@@ -467,4 +467,5 @@ pub(super) static TABLES: [&Table; 16] = [
     &PUT,
     &GET,
     &SETTINGS,
+    &SMP,
 ];

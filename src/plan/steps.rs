@@ -8,7 +8,8 @@ use super::model::Step;
 use super::problems::{excerpt, suggest};
 use super::reader::{Fields, Reader};
 use super::rules;
-use super::yaml::{Node, Resolved, Value};
+use super::scalar::Resolved;
+use super::yaml::{Node, Value};
 
 /// MCUboot numbers slots through; 1 is the secondary slot of image 0.
 const SECONDARY_SLOT: u32 = 1;

@@ -7,6 +7,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::device::{Device, Power};
+use super::endpoint::{Endpoint, EndpointKind};
 use super::memory::MemoryConnector;
 use super::server::SeenRequest;
 use super::spec::{SimSpec, SpecError};
@@ -34,6 +35,15 @@ impl Cell {
 
     pub(super) fn now(&self) -> Time {
         self.epoch.elapsed()
+    }
+
+    /// The host has opened the device's port.
+    pub(super) fn opened(&self) {
+        let now = self.now();
+        let mut device = self.device();
+        if device.spec().reset_on_open {
+            device.reset_line(now);
+        }
     }
 }
 
@@ -94,6 +104,25 @@ impl Fleet {
     #[must_use]
     pub fn connector(&self, index: usize) -> Arc<dyn Connector> {
         Arc::new(MemoryConnector::new(Arc::clone(&self.cells[index])))
+    }
+
+    /// Puts a device, by its index from 0, behind a real endpoint. Its clock must not be paused.
+    ///
+    /// # Errors
+    /// What the system says of it: no more terminals, an address in use, a link that cannot be made.
+    ///
+    /// # Panics
+    /// Where there is no such device.
+    pub fn serve(&self, index: usize, kind: EndpointKind) -> std::io::Result<Endpoint> {
+        let cell = Arc::clone(&self.cells[index]);
+        match kind {
+            #[cfg(unix)]
+            EndpointKind::Pty { link } => super::pty::serve(cell, link),
+            #[cfg(not(unix))]
+            EndpointKind::Pty { .. } => Err(std::io::ErrorKind::Unsupported.into()),
+            EndpointKind::Udp(address) => super::udp::serve(cell, address),
+            EndpointKind::Tcp(address) => super::tcp::serve(cell, address),
+        }
     }
 
     /// How to reach each device, in order.
@@ -157,7 +186,7 @@ impl DeviceHandle {
         let device = self.device();
         let info = device.flash().info(0).ok()?;
         let confirmed = device.flash().swap_type() != super::mcuboot::SwapType::Revert;
-        Some(Running { version: info.version.to_string(), hash: info.hash.to_vec(), confirmed })
+        Some(Running { version: info.version.to_string(), hash: info.hash, confirmed })
     }
 
     /// What is in a slot, 0 or 1.
@@ -166,8 +195,8 @@ impl DeviceHandle {
         let device = self.device();
         let info = device.flash().info(slot).ok();
         SlotTruth {
-            version: info.map(|info| info.version.to_string()),
-            hash: info.map(|info| info.hash.to_vec()),
+            version: info.as_ref().map(|info| info.version.to_string()),
+            hash: info.map(|info| info.hash),
             bytes: device.flash().slots.get(slot).map_or(0, |slot| slot.data().len()),
         }
     }

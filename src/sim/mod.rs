@@ -1,6 +1,7 @@
 //! Simulated devices that behave as the real servers do.
 
 mod device;
+mod endpoint;
 mod fault;
 mod firmware;
 mod flash;
@@ -8,13 +9,18 @@ mod fleet;
 mod groups;
 mod mcuboot;
 mod memory;
+#[cfg(unix)]
+mod pty;
 mod server;
 mod spec;
+mod tcp;
 mod uart;
+mod udp;
 
 pub use device::{Device, Power};
+pub use endpoint::{Endpoint, EndpointKind};
 pub use fault::{FaultSpec, NthAnswer, Refusal};
-pub use firmware::{Behaviour, Version};
+pub use firmware::{Behaviour, ImageHash, Version};
 pub use fleet::{DeviceHandle, Fleet, Running, SlotTruth};
 pub use server::SeenRequest;
 pub use spec::{BootMode, OnCrash, SimSpec, SimTransport, SpecError};

@@ -1,0 +1,263 @@
+//! `flashfleet sim`: simulated devices behind real endpoints, until interrupted.
+
+use std::fs;
+use std::io::{self, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use serde_json::json;
+
+use super::diagnose::say;
+use crate::cause::{Cause, Class};
+use crate::exit::Exit;
+use crate::sim::{Endpoint, EndpointKind, FaultSpec, Fleet, SimSpec, SimTransport};
+
+/// The name of the JSON format: one object per device and line.
+const SCHEMA: &str = "flashfleet.sim/1";
+
+/// Run simulated devices behind real endpoints until interrupted.
+///
+/// Prints one address per line, in the order of the devices, once all of them can be reached. Being interrupted is the
+/// regular end: the exit code is 0.
+#[derive(Debug, Args)]
+pub struct SimArgs {
+    /// Number of devices.
+    #[arg(long, value_name = "N")]
+    pub count: Option<usize>,
+    /// What to put the devices behind; without it pseudo-terminals, or UDP where the description says so.
+    #[arg(long, value_enum)]
+    pub kind: Option<Kind>,
+    /// Address to listen at, for UDP and TCP.
+    #[arg(long, value_name = "ADDRESS", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
+    pub host: IpAddr,
+    /// First port to listen at, for UDP and TCP; each further device takes the next. Without it any that are free.
+    #[arg(long, value_name = "PORT", default_value_t = 0)]
+    pub port: u16,
+    /// Folder for symbolic links to the pseudo-terminals, named as the devices: they stay the same, also where a device
+    /// is unplugged and comes back. It is made where it does not exist.
+    #[arg(long, value_name = "DIR")]
+    pub link_dir: Option<PathBuf>,
+    /// Bits per second of the paced serial link; without it as fast as it goes.
+    #[arg(long, value_name = "BITS_PER_SECOND")]
+    pub baud: Option<u32>,
+    /// Size of one of the server's buffers, in bytes.
+    #[arg(long, value_name = "BYTES")]
+    pub buf_size: Option<u32>,
+    /// Number of the server's buffers.
+    #[arg(long, value_name = "N")]
+    pub buf_count: Option<u32>,
+    /// Version of the image that runs at first, as 1.2.3 or 1.2.3.4.
+    #[arg(long, value_name = "VERSION")]
+    pub image_version: Option<String>,
+    /// What goes wrong, as in a plan: for example '{ lose: 0.01, only: [2, 5] }'.
+    #[arg(long, value_name = "YAML")]
+    pub fault: Option<String>,
+    /// A description of the devices, as behind `match: { sim: … }` in a plan; the other options override it.
+    #[arg(long, value_name = "FILE")]
+    pub spec: Option<PathBuf>,
+    /// End by itself after this time, for example 30s.
+    #[arg(long = "for", value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub time: Option<Duration>,
+    /// Print one JSON object per line: schema, name, address and link of each device.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What the devices are behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Kind {
+    /// Pseudo-terminals.
+    Pty,
+    /// UDP sockets.
+    Udp,
+    /// TCP serial servers, console framing over the stream.
+    Tcp,
+}
+
+/// Runs the command.
+pub fn run(args: &SimArgs, out: &mut dyn Write, err: &mut dyn Write) -> Exit {
+    match try_run(args, out) {
+        Ok(()) => Exit::Passed,
+        Err(causes) => {
+            for cause in &causes {
+                say(err, cause);
+            }
+            causes.first().map_or(Exit::Internal, Exit::of_cause)
+        }
+    }
+}
+
+fn try_run(args: &SimArgs, out: &mut dyn Write) -> Result<(), Vec<Cause>> {
+    let spec = spec_of(args)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| vec![station(format!("cannot start: {error}"), "close other programs")])?;
+    runtime.block_on(serve(args, &spec, out))
+}
+
+/// The description that the options make.
+fn spec_of(args: &SimArgs) -> Result<SimSpec, Vec<Cause>> {
+    let mut spec = match &args.spec {
+        Some(path) => read_spec(path).map_err(|cause| vec![cause])?,
+        None => SimSpec::default(),
+    };
+    match args.kind {
+        Some(Kind::Udp) => spec.transport = SimTransport::Udp,
+        Some(Kind::Pty | Kind::Tcp) => spec.transport = SimTransport::Serial,
+        None => {}
+    }
+    spec.count = args.count.unwrap_or(spec.count);
+    spec.baud = args.baud.or(spec.baud);
+    spec.buf_size = args.buf_size.unwrap_or(spec.buf_size);
+    spec.buf_count = args.buf_count.unwrap_or(spec.buf_count);
+    if let Some(version) = &args.image_version {
+        spec.version.clone_from(version);
+    }
+    if let Some(text) = &args.fault {
+        let fault = serde_yaml::from_str::<FaultSpec>(text)
+            .map_err(|error| vec![bad_description(format!("expected faults in `--fault`: {error}"))])?;
+        spec.fault = fault;
+    }
+    let problems = spec.problems();
+    if problems.is_empty() {
+        return Ok(spec);
+    }
+    Err(problems.into_iter().map(|problem| bad_description(problem.to_string())).collect())
+}
+
+fn read_spec(path: &Path) -> Result<SimSpec, Cause> {
+    let text = fs::read_to_string(path).map_err(|error| {
+        let message = format!("expected a description of devices in {}, but {error}", path.display());
+        bad_description(message)
+    })?;
+    serde_yaml::from_str(&text).map_err(|error| {
+        bad_description(format!("expected a description of devices in {}: {error}", path.display()))
+    })
+}
+
+fn bad_description(message: String) -> Cause {
+    Cause::new(
+        Class::Plan,
+        "sim.bad_description",
+        message,
+        "correct it; `flashfleet schema plan` shows every key, under `sim`",
+    )
+}
+
+fn station(message: String, help: &str) -> Cause {
+    Cause::new(Class::Station, "station.endpoint", message, help)
+}
+
+/// Opens every endpoint, prints them, and waits for the end.
+async fn serve(args: &SimArgs, spec: &SimSpec, out: &mut dyn Write) -> Result<(), Vec<Cause>> {
+    let fleet = Fleet::new(spec).map_err(|problem| vec![bad_description(problem.to_string())])?;
+    if let Some(dir) = &args.link_dir {
+        fs::create_dir_all(dir).map_err(|error| {
+            let message = format!("expected to make the folder {}, but {error}", dir.display());
+            vec![station(message, "give a folder that can be written in `--link-dir`")]
+        })?;
+    }
+    let mut endpoints = Vec::new();
+    for index in 0..fleet.len() {
+        let endpoint = open(args, spec, &fleet, index).map_err(|error| {
+            let name = spec.device_name(index);
+            let message = format!("expected to open an endpoint for {name}, but {error}");
+            vec![station(message, "choose another `--port`, `--host` or `--link-dir`, or fewer devices")]
+        })?;
+        endpoints.push(endpoint);
+    }
+    let signals = Signals::new()
+        .map_err(|error| vec![station(format!("cannot catch signals: {error}"), "close other programs")])?;
+    // Whoever reads the addresses may have seen enough: a closed pipe is no failure.
+    let _ = print(args, spec, &endpoints, out);
+    wait(args.time, signals).await;
+    Ok(())
+}
+
+fn open(args: &SimArgs, spec: &SimSpec, fleet: &Fleet, index: usize) -> io::Result<Endpoint> {
+    let default = if spec.transport == SimTransport::Udp { Kind::Udp } else { Kind::Pty };
+    let socket = || {
+        let offset = u16::try_from(index).ok().filter(|_| args.port != 0).unwrap_or(0);
+        let port = args.port.checked_add(offset).ok_or(io::ErrorKind::AddrNotAvailable)?;
+        Ok::<_, io::Error>(SocketAddr::new(args.host, port))
+    };
+    let kind = match args.kind.unwrap_or(default) {
+        Kind::Pty => EndpointKind::Pty { link: link(args, spec, index) },
+        Kind::Udp => EndpointKind::Udp(socket()?),
+        Kind::Tcp => EndpointKind::Tcp(socket()?),
+    };
+    fleet.serve(index, kind)
+}
+
+fn link(args: &SimArgs, spec: &SimSpec, index: usize) -> Option<PathBuf> {
+    args.link_dir.as_ref().map(|dir| dir.join(spec.device_name(index)))
+}
+
+fn print(args: &SimArgs, spec: &SimSpec, endpoints: &[Endpoint], out: &mut dyn Write) -> io::Result<()> {
+    for (index, endpoint) in endpoints.iter().enumerate() {
+        let address = endpoint.address();
+        if args.json {
+            let link = endpoint.link();
+            let name = spec.device_name(index);
+            writeln!(out, "{}", json!({ "schema": SCHEMA, "name": name, "address": address, "link": link }))?;
+        } else {
+            writeln!(out, "{address}")?;
+        }
+    }
+    out.flush()
+}
+
+/// Waits for a signal that ends the command, or the time.
+async fn wait(time: Option<Duration>, signals: Signals) {
+    let over = async {
+        match time {
+            Some(time) => tokio::time::sleep(time).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = over => {}
+        () = signals.any() => {}
+    }
+}
+
+/// The signals that end the command. Caught from its making on, so that none that comes later is missed.
+#[cfg(unix)]
+struct Signals {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+}
+
+#[cfg(unix)]
+impl Signals {
+    fn new() -> io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+    }
+
+    async fn any(mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+/// Ctrl-C, where there are no signals.
+#[cfg(not(unix))]
+struct Signals;
+
+#[cfg(not(unix))]
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self)
+    }
+
+    async fn any(self) {
+        // Where it cannot be waited for, there is nothing to run until.
+        let _ = tokio::signal::ctrl_c().await;
+    }
+}
