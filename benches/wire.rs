@@ -3,6 +3,7 @@
 //!
 //! The limit is that of `smp::chunk::limit_bytes_per_s`: baud / 10 × image bytes ÷ wire bytes of a full frame. The erase
 //! before the first answer does not count.
+#![expect(clippy::print_stdout, reason = "the table is what a bench is for")]
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
