@@ -112,7 +112,9 @@ impl Worker {
                 Ok(()) => return Probed::Answers,
                 Err(_) => Probed::Silent,
             },
-            Err(error) if matches!(error.kind, LinkErrorKind::Busy | LinkErrorKind::Denied) => Probed::Blocked,
+            Err(error) if matches!(error.kind, LinkErrorKind::Busy | LinkErrorKind::Denied) => {
+                Probed::Blocked
+            }
             Err(_) => Probed::Silent,
         };
         self.disconnect().await;

@@ -184,8 +184,7 @@ async fn signal() -> std::io::Result<()> {
 fn dry_run(plan: &Arc<Plan>, options: RunOptions, out: &mut dyn Write, err: &mut dyn Write) -> Exit {
     let source = Arc::new(RealSource::new());
     let core = ReporterCore::new(Outputs::default(), Display::hidden());
-    let survey =
-        crate::actors::in_system(crate::actors::survey(Arc::clone(plan), options, source, core));
+    let survey = crate::actors::in_system(crate::actors::survey(Arc::clone(plan), options, source, core));
     if let Err(error) = print_survey(plan, &survey, out) {
         // A reader that went away, as with `| head`, has seen what it wanted.
         tracing::debug!(%error, "standard output is closed");

@@ -107,7 +107,7 @@ pub struct Pattern {
 
 impl Pattern {
     /// Largest compiled form, in bytes: what matches a name or an id is small, and a plan may have many.
-    const MAX_COMPILED: usize = 256 << 10;
+    const MAX_COMPILED: usize = 4 << 20;
 
     /// Case-insensitive and anchored at both ends.
     ///

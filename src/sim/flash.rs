@@ -1,7 +1,7 @@
 //! The flash of a simulated device: two slots of bytes and their MCUboot trailers. What the bytes mean to the bootloader
 //! lives in `mcuboot.rs`.
 
-use super::firmware::{ImageInfo, NoImage, read_info};
+use super::firmware::{ImageHash, ImageInfo, NoImage, read_info};
 use super::mcuboot::SwapType;
 use super::spec::BootMode;
 
@@ -113,16 +113,17 @@ pub(super) struct Flash {
     pub(super) slots: [Slot; 2],
     pub(super) slot_size: u32,
     pub(super) mode: BootMode,
+    pub(super) hash: ImageHash,
     /// Bytes ever written by uploads.
     pub(super) written: u64,
     /// Hash of the image that ran first.
-    first: Option<[u8; 32]>,
+    first: Option<Vec<u8>>,
 }
 
 impl Flash {
-    pub(super) fn new(mode: BootMode, slot_size: u32, image: Vec<u8>) -> Self {
-        let first = read_info(&image).ok().map(|info| info.hash);
-        Self { slots: [Slot::with_image(image), Slot::default()], slot_size, mode, written: 0, first }
+    pub(super) fn new(mode: BootMode, slot_size: u32, hash: ImageHash, image: Vec<u8>) -> Self {
+        let first = read_info(&image, hash).ok().map(|info| info.hash);
+        Self { slots: [Slot::with_image(image), Slot::default()], slot_size, mode, hash, written: 0, first }
     }
 
     /// Whether another image than the first one is in the primary slot.
@@ -157,6 +158,6 @@ impl Flash {
         if slot == 1 && found.is_shifted() != self.expects_shifted() {
             return Err(NoImage::Empty);
         }
-        read_info(found.data())
+        read_info(found.data(), self.hash)
     }
 }

@@ -96,7 +96,7 @@ impl Flash {
 
     /// One boot of a bootloader that leaves a pending image pending.
     pub(super) fn boot_without_update(&self) -> Boot {
-        Boot { started: validates(self.slots[0].data()), swapped: false }
+        Boot { started: validates(self.slots[0].data(), self.hash), swapped: false }
     }
 
     /// Does what the trailers ask for, where the image in the secondary slot is fit for it.
@@ -137,26 +137,26 @@ impl Flash {
 
     fn is_acceptable(&self, asked: SwapType, no_downgrade: bool) -> bool {
         let (Ok(old), Ok(new)) = (self.info(0), self.info(1)) else {
-            return validates(self.slots[1].data());
+            return validates(self.slots[1].data(), self.hash);
         };
         let downgrade = asked != SwapType::Revert && old.version.is_newer_than(new.version);
-        validates(self.slots[1].data()) && !(no_downgrade && downgrade)
+        validates(self.slots[1].data(), self.hash) && !(no_downgrade && downgrade)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::firmware::{Version, build_image};
+    use super::super::firmware::{ImageHash, Version, build_image};
     use super::*;
 
     const SIZE: u32 = 64 * 1024;
 
     fn image(version: &str) -> Vec<u8> {
-        build_image(version.parse().unwrap(), version.as_bytes())
+        build_image(version.parse().unwrap(), version.as_bytes(), ImageHash::Sha256)
     }
 
     fn flash(mode: BootMode) -> Flash {
-        let mut flash = Flash::new(mode, SIZE, image("1.0.0"));
+        let mut flash = Flash::new(mode, SIZE, ImageHash::Sha256, image("1.0.0"));
         flash.slots[1].start_image(mode == BootMode::SwapOffset);
         flash.slots[1].append(&image("2.0.0"));
         flash
@@ -245,14 +245,14 @@ mod tests {
     fn a_bad_image_in_the_primary_slot_does_not_boot() {
         let mut bad = image("1.0.0");
         bad[33] ^= 1;
-        assert!(!Flash::new(BootMode::SwapMove, SIZE, bad).boot(false).started);
+        assert!(!Flash::new(BootMode::SwapMove, SIZE, ImageHash::Sha256, bad).boot(false).started);
     }
 
     #[test]
     fn a_downgrade_is_refused_where_the_bootloader_says_so() {
         let mut flash = flash(BootMode::SwapMove);
         flash.slots[1].erase();
-        flash.slots[1].append(&build_image(Version::default(), b"old"));
+        flash.slots[1].append(&build_image(Version::default(), b"old", ImageHash::Sha256));
         let mut strict = flash.clone();
         flash.mark(1, false).unwrap();
         assert!(flash.boot(false).swapped);
@@ -263,7 +263,7 @@ mod tests {
 
     #[test]
     fn an_image_that_reaches_into_the_trailer_cannot_be_marked() {
-        let mut flash = Flash::new(BootMode::SwapMove, SIZE, image("1.0.0"));
+        let mut flash = Flash::new(BootMode::SwapMove, SIZE, ImageHash::Sha256, image("1.0.0"));
         let mut long = image("2.0.0");
         long.resize(SIZE as usize, 0);
         flash.slots[1].append(&long);

@@ -16,7 +16,16 @@ fn simulated(extra: &str) -> String {
 fn a_run_leaves_json_junit_html_events_and_a_journal_and_exits_with_0() {
     let station = Station::new();
     station.plan(&simulated("count: 3, boot_ms: 50"));
-    let outputs = ["--junit", "report.xml", "--html", "report.html", "--events", "events.jsonl", "--journal", "journal.jsonl"];
+    let outputs = [
+        "--junit",
+        "report.xml",
+        "--html",
+        "report.html",
+        "--events",
+        "events.jsonl",
+        "--journal",
+        "journal.jsonl",
+    ];
     let (said, report) = station.run(&outputs);
     assert_eq!(said.exit, 0, "{}", said.err);
     assert_eq!(said.out, "", "human text goes to standard error");
@@ -66,8 +75,14 @@ fn a_dry_run_prints_what_would_be_done_and_writes_nothing() {
     station.plan(&simulated("count: 2"));
     let said = station.say(&["run", "plan.yaml", "--dry-run"]);
     assert_eq!((said.exit, said.err.as_str()), (0, ""), "{}", said.err);
-    assert!(said.out.contains("sim:device-2") && said.out.contains("upload app, test-boot, confirm, reset"), "{}", said.out);
-    let missing = simulated("count: 2").replace("sim: { count: 2 }", "port: \"tty-none-*\"").replace("sim: { version: \"2.0.0\", size: 16384 }", "file: app.bin");
+    assert!(
+        said.out.contains("sim:device-2") && said.out.contains("upload app, test-boot, confirm, reset"),
+        "{}",
+        said.out
+    );
+    let missing = simulated("count: 2")
+        .replace("sim: { count: 2 }", "port: \"tty-none-*\"")
+        .replace("sim: { version: \"2.0.0\", size: 16384 }", "file: app.bin");
     station.plan(&format!("{missing}    discover: 100ms\n"));
     let said = station.say(&["run", "plan.yaml", "--dry-run"]);
     assert_eq!(said.exit, 4, "{}", said.err);
@@ -110,7 +125,9 @@ fn one_interrupt_lets_the_steps_end_two_end_them_and_both_report() {
         assert_eq!(report["summary"]["aborted"], 2);
         assert_eq!(report["run"]["outcome"], "interrupted");
     }
-    let upload = |report: &Option<serde_json::Value>| report.as_ref().expect("a report")["devices"][0]["steps"][0]["verdict"].clone();
+    let upload = |report: &Option<serde_json::Value>| {
+        report.as_ref().expect("a report")["devices"][0]["steps"][0]["verdict"].clone()
+    };
     assert_eq!(upload(&once.1), "passed", "the upload was let end");
     assert_eq!(upload(&twice.1), "aborted");
 }
@@ -121,10 +138,18 @@ fn a_trace_is_one_wire_log_for_each_device() {
     station.plan(&simulated("count: 2, boot_ms: 50"));
     let (said, _) = station.run(&["--trace", "wire"]);
     assert_eq!(said.exit, 0, "{}", said.err);
-    let logs: Vec<_> = std::fs::read_dir(station.path("wire")).expect("a folder").map(|entry| entry.expect("an entry").path()).collect();
+    let logs: Vec<_> = std::fs::read_dir(station.path("wire"))
+        .expect("a folder")
+        .map(|entry| entry.expect("an entry").path())
+        .collect();
     assert_eq!(logs.len(), 2, "{logs:?}");
     for log in logs {
         let text = std::fs::read_to_string(&log).expect("a log");
-        assert!(text.contains("smp write v2 group=1 command=1"), "{}: {}", log.display(), &text[..text.len().min(300)]);
+        assert!(
+            text.contains("smp write v2 group=1 command=1"),
+            "{}: {}",
+            log.display(),
+            &text[..text.len().min(300)]
+        );
     }
 }

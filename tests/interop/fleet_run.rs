@@ -73,9 +73,12 @@ impl Station {
         let file = |ending: &str| self.path(&format!("{name}.{ending}")).to_string_lossy().into_owned();
         let (json, junit, journal) = (file("json"), file("xml"), file("jsonl"));
         let mut arguments = vec!["run".to_owned(), plan.to_string_lossy().into_owned()];
-        for (option, value) in
-            [("--json", &json), ("--junit", &junit), ("--journal", &journal), ("--progress", &"none".to_owned())]
-        {
+        for (option, value) in [
+            ("--json", &json),
+            ("--junit", &junit),
+            ("--journal", &journal),
+            ("--progress", &"none".to_owned()),
+        ] {
             arguments.extend([option.to_owned(), value.clone()]);
         }
         arguments.extend(options.iter().map(|option| (*option).to_owned()));
@@ -88,7 +91,6 @@ impl Station {
             said: ended.err,
         };
         run.check_whole()?;
-        for d in run.devices() { eprintln!("{} {} {}", d["address"], d["duration_s"], d["steps"].as_array().unwrap().iter().map(|s| format!("{} {} {} resent {}; ", s["name"], s["duration_s"], s["detail"]["left"], s["detail"]["upload"]["resent"])).collect::<String>()); }
         Ok(run)
     }
 
@@ -125,7 +127,8 @@ impl Run {
             return Err(RigError::new(format!("the report has another exit code than the program\n{self}")));
         }
         let junit = roxmltree::Document::parse(&self.junit).context("JUnit report")?;
-        let tags = |name: &'static str| junit.descendants().filter(move |node| node.has_tag_name(name)).count();
+        let tags =
+            |name: &'static str| junit.descendants().filter(move |node| node.has_tag_name(name)).count();
         let steps: usize =
             self.devices().iter().filter_map(|device| device["steps"].as_array()).map(Vec::len).sum();
         if (tags("testsuite"), tags("testcase")) != (self.devices().len(), steps) {

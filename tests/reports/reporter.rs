@@ -211,7 +211,9 @@ fn a_report_that_cannot_be_written_does_not_keep_the_others_back() {
     let outputs = prepare_outputs(&paths).unwrap();
     fs::remove_dir(folder.path().join("sub")).unwrap();
     fs::write(folder.path().join("sub"), "in the way").unwrap();
-    let mut core = ReporterCore::new(outputs, Display::hidden());
+    let screen = Screen::default();
+    let display = Display::to_writer(ProgressMode::None, true, Box::new(screen.clone()));
+    let mut core = ReporterCore::new(outputs, display);
     let mut script = Script::started();
     script.run_finished(Outcome::Passed, 0);
     tell(&mut core, &script.events);
@@ -219,6 +221,11 @@ fn a_report_that_cannot_be_written_does_not_keep_the_others_back() {
     assert_eq!(finished.troubles[0].code, "station.output_unwritable");
     assert_eq!((finished.report.run.outcome, finished.outcome()), (Outcome::Passed, Outcome::Station));
     assert!(junit.exists());
+    assert!(
+        screen.text().starts_with("error[station.output_unwritable]: "),
+        "even if quiet: {}",
+        screen.text()
+    );
 }
 
 #[test]

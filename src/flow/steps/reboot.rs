@@ -46,7 +46,15 @@ pub(super) struct Reboot {
 
 impl Reboot {
     pub(super) fn new(force: bool, boot_mode: Option<u8>) -> Self {
-        Self { force, boot_mode, phase: Phase::Start, answered: false, recovered: false, left: Departure::None, until: Time::ZERO }
+        Self {
+            force,
+            boot_mode,
+            phase: Phase::Start,
+            answered: false,
+            recovered: false,
+            left: Departure::None,
+            until: Time::ZERO,
+        }
     }
 
     /// Goes on waiting, for a device that answered and then fell silent: it left late.

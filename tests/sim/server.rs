@@ -1,17 +1,13 @@
 //! The simulated server and bootloader beyond what the transcripts hold: an update from end to end, and what depends on
 //! how a device is built. Links in memory, in virtual time.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-mod sim_support;
-
-use flashfleet::sim::{BootMode, Fleet, Power, SimSpec};
+use crate::support::{Client, chunk, hash_of, image, reset, upload};
+use flashfleet::sim::{BootMode, Fleet, ImageHash, Power, SimSpec};
 use flashfleet::smp::Version;
 use flashfleet::smp::message::image::{Erase, ListImages, SetState, SlotInfo, UploadChunk};
 use flashfleet::smp::message::os::{BootloaderInfo, Echo, Params, Reset};
 use rstest::rstest;
 use sha2::{Digest, Sha256};
-use sim_support::{Client, chunk, hash_of, image, reset, upload};
 
 const NO_FREE_SLOT: i64 = 9;
 
@@ -170,6 +166,23 @@ async fn chunks_are_trimmed_to_the_write_alignment() {
     assert_eq!(client.get(&chunk(&new, 0, 100)).await.off, Some(96));
     assert_eq!(client.get(&chunk(&new, 96, new.len() - 96)).await.off, Some(new.len() as u64));
     assert_eq!(fleet.device(0).slot(1).hash, Some(hash_of(&new)));
+}
+
+/// A device built for another hash lists and takes images by that one, and does not see others.
+#[rstest]
+#[case(ImageHash::Sha384, 48)]
+#[case(ImageHash::Sha512, 64)]
+#[tokio::test(start_paused = true)]
+async fn images_may_be_known_by_longer_hashes(#[case] image_hash: ImageHash, #[case] len: usize) {
+    let (_fleet, mut client) = device(SimSpec { image_hash, ..SimSpec::default() }).await;
+    upload(&mut client, &image((2, 0, 0), &[7; 300])).await;
+    let list = client.get(&ListImages {}).await.images;
+    assert_eq!(list.len(), 1, "an image with SHA-256 is none");
+    let hash = list[0].hash.clone().unwrap();
+    assert_eq!(hash.len(), len);
+    client.get(&SetState { hash: Some(hash), confirm: true }).await;
+    assert_eq!(client.refused(&SetState { hash: Some(vec![0; 32]), confirm: true }).await, (Some(1), 24));
+    assert_eq!(client.refused(&SetState { hash: Some(vec![0; len]), confirm: true }).await, (Some(1), 8));
 }
 
 #[tokio::test(start_paused = true)]
