@@ -95,6 +95,9 @@ fn each_structural_fault_has_its_code() {
         }
         assert_eq!(Image::from_bytes(changed).unwrap_err().code(), code);
     }
+    // A hash in the area that it covers is none: it could not cover itself, and no device reads it.
+    let covered = ImageBuilder::new().without_hash().protected_tlv(TlvType::SHA256, &[0; 32]).build();
+    assert_eq!(Image::from_bytes(covered).unwrap_err().code(), "image.hash_missing");
     let none = ImageBuilder::new().without_hash().build();
     assert_eq!(Image::from_bytes(none).unwrap_err().code(), "image.hash_missing");
 }

@@ -77,7 +77,7 @@ fn each_image_verifies_with_its_own_key_only() {
     }
 }
 
-/// Every bit of the signature, and every bit of what names the key.
+/// A bit in each byte of what names the key, and in bytes all over the signature, the last one included.
 #[test]
 fn no_changed_signature_or_key_verifies() {
     for (name, own, kind) in SIGNED {
@@ -89,7 +89,8 @@ fn no_changed_signature_or_key_verifies() {
             (TlvType::PUBKEY, "image.key_mismatch"),
         ] {
             let Some(tlv) = image.layout().tlv(changed) else { continue };
-            for at in 0..tlv.value.len() {
+            let step = if changed == kind { tlv.value.len() / 16 } else { 1 };
+            for at in (0..tlv.value.len()).rev().step_by(step) {
                 let at = tlv.offset + TLV_HEADER_SIZE + at;
                 let changed = edited(name, |bytes| bytes[at] ^= 0x10);
                 assert_eq!(code(changed.verify(&key)), expected, "{name}, byte {at:#x}");

@@ -313,6 +313,7 @@ fn error_that_cannot_be_read_is_no_success() {
     };
     malformed("0b00000800000105 bf 63657272 bf ff ff"); // {"err": {}}
     malformed("0b00000700000105 bf 63657272 03 ff"); // {"err": 3}
+    malformed("0b00000f00000105 bf 63657272 bf 6567726f7570 01 ff ff"); // {"err": {"group": 1}}
     malformed("0b00000c00000105 bf 63657272 bf 627263 03 ff ff"); // {"err": {"rc": 3}}
     malformed("0b00000700000105 bf 627263 6136 ff"); // {"rc": "6"}
 }
@@ -421,4 +422,67 @@ fn console_lines() {
     let lengths: Vec<usize> = lines.split_inclusive(|byte| *byte == b'\n').map(<[u8]>::len).collect();
     assert_eq!(lengths, [127, 7]);
     assert_eq!(console::encoded_len(90, 128), 134);
+}
+
+/// The parts of a transcript (`tests/data/transcripts/README.md`) that this test reads.
+#[derive(serde::Deserialize)]
+struct Transcript {
+    exchanges: Vec<RecordedExchange>,
+}
+
+#[derive(serde::Deserialize)]
+struct RecordedExchange {
+    #[serde(default)]
+    request: String,
+    #[serde(default)]
+    responses: Vec<String>,
+}
+
+/// Success, the device's no, or `None` for an answer whose fields this crate has no type for.
+fn judge(header: &Header, payload: &[u8]) -> Option<Result<(), DecodeError>> {
+    fn is<R: Request>(payload: &[u8]) -> Option<Result<(), DecodeError>> {
+        Some(decode_response::<R::Response>(payload).map(drop))
+    }
+    match (header.group, header.command) {
+        (group::OS, 0) => is::<Echo>(payload),
+        (group::OS, 5) => is::<Reset>(payload),
+        (group::OS, 6) => is::<Params>(payload),
+        (group::OS, 8) => is::<BootloaderInfo>(payload),
+        (group::IMAGE, 0) => is::<ListImages>(payload),
+        (group::IMAGE, 1) => is::<UploadChunk<'_>>(payload),
+        (group::IMAGE, 5) => is::<Erase>(payload),
+        (group::IMAGE, 6) => is::<SlotInfo>(payload),
+        _ => None,
+    }
+}
+
+#[test]
+fn every_recorded_answer_can_be_read() {
+    let (mut successes, mut refusals) = (0, 0);
+    for file in glob::glob("tests/data/transcripts/*.json").expect("a pattern") {
+        let text = std::fs::read_to_string(file.expect("a file")).expect("a transcript");
+        let transcript: Transcript = serde_json::from_str(&text).expect("a transcript");
+        for exchange in transcript.exchanges {
+            for response in exchange.responses {
+                let message = bytes(&response);
+                let (header, payload) = Header::split(&message).expect("a whole message");
+                // Some requests are none on purpose: half a header, a version that does not exist.
+                let Ok(request) = Header::decode(&bytes(&exchange.request)) else { continue };
+                assert_eq!(
+                    (header.op, header.group, header.sequence, header.command),
+                    (request.op.response(), request.group, request.sequence, request.command),
+                );
+                match judge(&header, payload) {
+                    Some(Ok(())) => successes += 1,
+                    Some(Err(DecodeError::Device(error))) => {
+                        assert!(error.name().is_some(), "{error}");
+                        refusals += 1;
+                    }
+                    Some(Err(error)) => panic!("{response} answers {}: {error}", exchange.request),
+                    None => {}
+                }
+            }
+        }
+    }
+    assert!(successes > 100 && refusals > 100, "{successes} successes and {refusals} refusals were read");
 }

@@ -7,12 +7,16 @@ use tracing::Instrument as _;
 
 use crate::flow::DeviceResult;
 
-use super::worker::{Stop, Worker};
+use super::worker::{Probed, Stop, Worker};
 
 /// Ask whether the device answers.
 #[derive(Debug, Message)]
-#[rtype(result = "bool")]
+#[rtype(result = "Answer")]
 pub(super) struct Probe;
+
+/// What asking a device shows.
+#[derive(Debug, Clone, Copy, MessageResponse)]
+pub(super) struct Answer(pub Probed);
 
 /// Walk through the steps.
 #[derive(Debug, Message)]
@@ -45,20 +49,20 @@ impl Actor for Device {
 }
 
 impl Handler<Probe> for Device {
-    type Result = ResponseActFuture<Self, bool>;
+    type Result = ResponseActFuture<Self, Answer>;
 
     fn handle(&mut self, _: Probe, _: &mut Self::Context) -> Self::Result {
         let Some(mut worker) = self.worker.take() else {
-            return Box::pin(fut::ready(false));
+            return Box::pin(fut::ready(Answer(Probed::Silent)));
         };
         let span = tracing::info_span!("device", device = %worker.id);
         let work = async move {
-            let answers = worker.probe().await;
-            (worker, answers)
+            let probed = worker.probe().await;
+            (worker, Answer(probed))
         };
-        Box::pin(work.instrument(span).into_actor(self).map(|(worker, answers), act, _| {
+        Box::pin(work.instrument(span).into_actor(self).map(|(worker, answer), act, _| {
             act.worker = Some(worker);
-            answers
+            answer
         }))
     }
 }

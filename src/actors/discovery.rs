@@ -16,11 +16,11 @@ use crate::report::DeviceId;
 use crate::transport::Candidate;
 
 use super::clock::Clock;
-use super::device::{Device, Probe};
+use super::device::{Answer, Device, Probe};
 use super::programs::Names;
 use super::reporter::Reporter;
 use super::source::Source;
-use super::worker::Worker;
+use super::worker::{Probed, Worker};
 
 /// How often the ports are looked at while devices are missing.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
@@ -61,6 +61,8 @@ pub(super) struct Manned {
     pub key: String,
     pub id: DeviceId,
     pub addr: Addr<Device>,
+    /// It fits and could not be asked: another process holds its port, or this user may not open it.
+    pub blocked: bool,
 }
 
 /// What came of looking for one target's devices.
@@ -101,6 +103,7 @@ impl Scout {
                         known.insert(manned.key.clone());
                         result.devices.push(manned);
                     }
+                    drop_blocked_siblings(&mut result.devices);
                     result.trouble = None;
                 }
                 Err(cause) => result.trouble = Some(cause),
@@ -139,12 +142,28 @@ impl Scout {
             self.clock,
         );
         let addr = Device::new(worker).start();
-        if !claim && !addr.send(Probe).await.unwrap_or(false) {
+        let probed = if claim {
+            Probed::Answers
+        } else {
+            addr.send(Probe).await.map_or(Probed::Blocked, |Answer(probed)| probed)
+        };
+        if probed == Probed::Silent {
             tracing::debug!(target = target_index, address = %found.address, "answers no echo: not matched");
             return None;
         }
-        Some(Manned { found, key: candidate.key, id, addr })
+        Some(Manned { found, key: candidate.key, id, addr, blocked: probed == Probed::Blocked })
     }
+}
+
+/// Of a board with several ports the one that answers is meant: another one that somebody holds, with its log on it,
+/// is none of our business.
+fn drop_blocked_siblings(devices: &mut Vec<Manned>) {
+    let board = |manned: &Manned| {
+        let usb = manned.found.identity.usb.as_ref()?;
+        Some((usb.vid, usb.pid, usb.serial_number.clone(), usb.hub_path.clone()))
+    };
+    let answering: HashSet<_> = devices.iter().filter(|manned| !manned.blocked).filter_map(board).collect();
+    devices.retain(|manned| !manned.blocked || board(manned).is_none_or(|board| !answering.contains(&board)));
 }
 
 /// Why a target's expectation does not hold; `None` where it does.

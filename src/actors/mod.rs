@@ -12,5 +12,5 @@ mod source;
 mod worker;
 
 pub use discovery::{Found, Survey, TargetSurvey};
-pub use run::{Interrupts, RunOptions, run, survey};
+pub use run::{Interrupts, RunOptions, in_system, run, survey};
 pub use source::{RealSource, Source};

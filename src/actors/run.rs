@@ -31,6 +31,11 @@ pub struct RunOptions {
 /// Interrupts of a run: each message is one, the first for gently, the second for now.
 pub type Interrupts = mpsc::UnboundedReceiver<()>;
 
+/// Runs a future in an actix system of its own, on this thread.
+pub fn in_system<F: Future>(future: F) -> F::Output {
+    System::new().block_on(future)
+}
+
 /// Runs a plan to its end. Must be called within an actix system. `None` where the reporter itself broke.
 pub async fn run(
     plan: Arc<Plan>,
@@ -98,13 +103,8 @@ pub async fn survey(
     core: ReporterCore,
 ) -> Survey {
     let clock = Clock::start();
-    let scout = Scout {
-        attempts: 1,
-        plan: Arc::clone(&plan),
-        source,
-        reporter: Reporter::new(core, clock).start(),
-        clock,
-    };
+    let reporter = Reporter::new(core, clock).start();
+    let scout = Scout { attempts: 1, plan: Arc::clone(&plan), source, reporter: reporter.clone(), clock };
     let mut targets = Vec::new();
     for index in selected(&plan, &options.only) {
         let devices = scout.clone().discover(index).await;
@@ -113,6 +113,8 @@ pub async fn survey(
         let unmet = unmet(target, &found, devices.trouble.as_ref());
         targets.push(TargetSurvey { target: target.name.clone(), found, unmet });
     }
+    // Nothing was told to it; but an actor that is dropped before it has started would start while it is dropped.
+    let _ = reporter.send(Implied).await;
     Survey { targets }
 }
 

@@ -47,6 +47,17 @@ pub(super) enum Stop {
     Now,
 }
 
+/// What asking a device for an echo shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Probed {
+    /// It answers.
+    Answers,
+    /// It does not.
+    Silent,
+    /// It could not be asked: this machine does not let us at its port.
+    Blocked,
+}
+
 /// Everything that one device needs.
 #[derive(Debug)]
 pub(super) struct Worker {
@@ -95,15 +106,19 @@ impl Worker {
     }
 
     /// Whether the device answers an echo. What does not stays closed.
-    pub(super) async fn probe(&mut self) -> bool {
-        let answers = match self.client().await {
-            Ok(client) => client.echo_once(RETURN_QUESTION).await.is_ok(),
-            Err(_) => false,
+    pub(super) async fn probe(&mut self) -> Probed {
+        let probed = match self.client().await {
+            Ok(client) => match client.echo_once(RETURN_QUESTION).await {
+                Ok(()) => return Probed::Answers,
+                Err(_) => Probed::Silent,
+            },
+            Err(error) if matches!(error.kind, LinkErrorKind::Busy | LinkErrorKind::Denied) => {
+                Probed::Blocked
+            }
+            Err(_) => Probed::Silent,
         };
-        if !answers {
-            self.disconnect().await;
-        }
-        answers
+        self.disconnect().await;
+        probed
     }
 
     /// Walks the flow to its end. The deadline and the stop are obeyed whatever an action does.

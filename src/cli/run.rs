@@ -99,7 +99,7 @@ pub fn run(args: &RunArgs, out: &mut dyn Write, err: &mut dyn Write) -> Exit {
         }
     };
     let core = ReporterCore::new(outputs, Display::new(args.progress, args.quiet));
-    let finished = actix::System::new().block_on(async {
+    let finished = crate::actors::in_system(async {
         let source = Arc::new(RealSource::new());
         crate::actors::run(plan, options, source, core, interrupts()).await
     });
@@ -156,7 +156,7 @@ fn known_targets(plan: &Plan, only: &[String]) -> Result<(), Cause> {
 /// Each interrupt or termination signal is one message.
 fn interrupts() -> Interrupts {
     let (sender, receiver) = mpsc::unbounded_channel();
-    actix::spawn(async move {
+    tokio::task::spawn_local(async move {
         loop {
             if signal().await.is_err() || sender.send(()).is_err() {
                 return;
@@ -184,8 +184,7 @@ async fn signal() -> std::io::Result<()> {
 fn dry_run(plan: &Arc<Plan>, options: RunOptions, out: &mut dyn Write, err: &mut dyn Write) -> Exit {
     let source = Arc::new(RealSource::new());
     let core = ReporterCore::new(Outputs::default(), Display::hidden());
-    let survey =
-        actix::System::new().block_on(crate::actors::survey(Arc::clone(plan), options, source, core));
+    let survey = crate::actors::in_system(crate::actors::survey(Arc::clone(plan), options, source, core));
     if let Err(error) = print_survey(plan, &survey, out) {
         // A reader that went away, as with `| head`, has seen what it wanted.
         tracing::debug!(%error, "standard output is closed");

@@ -16,6 +16,9 @@ use super::{ClientError, ClientOptions};
 /// How long a request waits for its answer: what the field has proven for a chunk of an upload.
 const DEFAULT_TIMEOUT: Duration = Duration::from_millis(2500);
 
+/// How long a message may take to go out, besides its time on the wire.
+const SEND_WITHIN: Duration = Duration::from_secs(10);
+
 /// What outlives a link: which answers may still arrive. Keep one per device, also over reconnects.
 #[derive(Debug)]
 pub struct Conversation {
@@ -230,7 +233,12 @@ impl Client {
     ) -> Result<(Ticket, Result<Answer, ExchangeError>), DriveError> {
         loop {
             while let Some(message) = self.conversation.exchange.poll_transmit(self.conversation.now()) {
-                self.link.send(&message).await.map_err(DriveError::Link)?;
+                // A wire that takes no byte (flow control, a stuck adapter) must not hold the device for ever.
+                let limit = SEND_WITHIN + self.wire_time();
+                match tokio::time::timeout(limit, self.link.send(&message)).await {
+                    Ok(sent) => sent.map_err(DriveError::Link)?,
+                    Err(_elapsed) => return Err(DriveError::Link(stuck(limit))),
+                }
             }
             if let Some(outcome) = self.conversation.exchange.poll_outcome() {
                 return Ok(outcome);
@@ -279,6 +287,14 @@ impl Client {
             }
         }
     }
+}
+
+fn stuck(limit: Duration) -> LinkError {
+    LinkError::new(
+        LinkErrorKind::Io,
+        format!("expected the link to take a message within {limit:?}, it took no byte"),
+        "check flow_control and the adapter: something holds the line",
+    )
 }
 
 enum DriveError {

@@ -15,24 +15,25 @@ use serde::forward_to_deserialize_any;
 
 use super::problems::{Problems, excerpt, suggest};
 use super::reader::{describe, lower_first};
-use super::yaml::{Key, Node, Resolved, Value};
+use super::scalar::Resolved;
+use super::yaml::{Key, Node, Value};
 
 /// Most problems of one description.
 const MAX_PROBLEMS: usize = 20;
 
-/// Reads `node` as `T`. `None` where something was wrong, which has been reported.
-pub(super) fn read<T: DeserializeOwned>(problems: &Problems<'_>, node: &Node) -> Option<T> {
+/// Reads `node`, the value of the key `what`, as `T`. `None` where something was wrong, which has been reported.
+pub(super) fn read<T: DeserializeOwned>(problems: &Problems<'_>, node: &Node, what: &str) -> Option<T> {
     let mut skip = BTreeSet::new();
     for _ in 0..MAX_PROBLEMS {
-        match T::deserialize(Source { node, skip: &skip, what: None }) {
+        match T::deserialize(Source { node, skip: &skip, what: Some(what) }) {
             Ok(value) => return skip.is_empty().then_some(value),
-            Err(Error { place: None, fault, .. }) => {
-                report(problems, &node.at, &fault, None);
-                return None;
-            }
-            Err(Error { place: Some(place), fault }) => {
+            Err(error) => {
+                let Error { place: Some(place), fault } = error.or_at(&node.at, node, Some(what)) else {
+                    return None;
+                };
                 report(problems, &place.at, &fault, place.what.as_deref());
-                if !skip.insert(place.entry) {
+                // The root cannot be left out.
+                if place.entry == node.at.start || !skip.insert(place.entry) {
                     return None;
                 }
             }
@@ -316,10 +317,13 @@ mod tests {
         Single,
     }
 
-    fn read_text(text: &str) -> (Option<Outer>, Vec<(usize, usize, &'static str, String)>) {
+    /// Line, column, code, and message with help.
+    type Found = (usize, usize, &'static str, String);
+
+    fn read_text(text: &str) -> (Option<Outer>, Vec<Found>) {
         let node = yaml::parse(text).unwrap().unwrap();
         let problems = Problems::new(text);
-        let value = read(&problems, &node);
+        let value = read(&problems, &node, "outer");
         let found = problems.finish().0.into_iter().map(|d| {
             let place = d.place.unwrap();
             (place.line, place.column, d.code, format!("{}; {}", d.message, d.help))

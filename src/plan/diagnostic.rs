@@ -37,6 +37,8 @@ pub struct Place {
     pub text: String,
     /// The part of the line that is shown.
     shown: String,
+    /// Whether `shown` begins later than the line does.
+    is_cut: bool,
     /// Where the offending text is within `shown`, in bytes.
     marked: Range<usize>,
 }
@@ -64,6 +66,7 @@ impl Place {
             line,
             column: lead.chars().count() + 1,
             text: marked_shown.to_owned(),
+            is_cut: lead_shown.len() < lead.len(),
             shown: format!("{lead_shown}{rest_shown}"),
             marked: lead_shown.len()..lead_shown.len() + marked_shown.len(),
         }
@@ -125,14 +128,18 @@ impl Diagnostics {
             let title = Level::ERROR.primary_title(item.message.as_str()).id(item.code);
             let help = Level::HELP.message(item.help.as_str());
             let group = match &item.place {
-                // The origin apart from the snippet, whose column would be wrong where a long line is cut.
-                Some(place) => title
-                    .element(Origin::path(file.as_str()).line(place.line).char_column(place.column))
-                    .element(
-                        Snippet::source(place.shown.as_str())
-                            .line_start(place.line)
-                            .annotation(AnnotationKind::Primary.span(place.marked.clone())),
-                    ),
+                Some(place) => {
+                    let snippet = Snippet::source(place.shown.as_str())
+                        .line_start(place.line)
+                        .annotation(AnnotationKind::Primary.span(place.marked.clone()));
+                    if place.is_cut {
+                        // Apart from the snippet, which would count columns from where the line was cut.
+                        let origin = Origin::path(file.as_str()).line(place.line).char_column(place.column);
+                        title.element(origin).element(snippet)
+                    } else {
+                        title.element(snippet.path(file.as_str()))
+                    }
+                }
                 None => title.element(Origin::path(file.as_str())),
             };
             out.push_str(&renderer.render(&[group.element(help)]));
@@ -197,3 +204,85 @@ impl fmt::Display for Diagnostics {
 }
 
 impl std::error::Error for Diagnostics {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn diagnostics(text: &str, at: Range<usize>) -> Diagnostics {
+        let item = Diagnostic {
+            code: "plan.test",
+            message: "expected one, got another".to_owned(),
+            help: "do that".to_owned(),
+            place: Some(Place::new(text, &at)),
+        };
+        Diagnostics::new(Path::new("a.yaml"), vec![item], 0)
+    }
+
+    #[test]
+    fn a_problem_is_shown_with_its_line_and_a_caret() {
+        let text = "a: 1\nwörd: bad # x\nc: 2\n";
+        let at = text.find("bad").unwrap();
+        assert_eq!(
+            diagnostics(text, at..at + 3).to_string(),
+            "\
+error[plan.test]: expected one, got another
+ --> a.yaml:2:7
+  |
+2 | wörd: bad # x
+  |       ^^^
+  |
+  = help: do that
+
+a.yaml: 1 problem; no device was touched
+"
+        );
+    }
+
+    #[test]
+    fn a_place_ends_with_its_first_line() {
+        let place = Place::new("a:\r\n  b: 1\r\n  c: 2\r\n", &(6..20));
+        assert_eq!((place.line, place.column, place.text.as_str()), (2, 3, "b: 1"));
+        let end = Place::new("a: 1", &(4..4));
+        assert_eq!((end.line, end.column, end.text.as_str()), (1, 5, ""));
+        // A place that is out of the text, or within a character, is moved into it.
+        assert_eq!(Place::new("ä", &(1..9)).column, 1);
+        assert_eq!(Place::new("ä", &(7..9)).column, 2);
+    }
+
+    #[test]
+    fn of_an_endless_line_only_the_surroundings_are_shown() {
+        let text = format!("{}bad{}", "x".repeat(1_000_000), "y".repeat(1_000_000));
+        let shown = diagnostics(&text, 1_000_000..1_000_003).to_string();
+        assert!(shown.contains("a.yaml:1:1000001"), "{shown}");
+        assert!(shown.contains("xbady"), "{shown}");
+        assert!(shown.len() < 2000, "{}", shown.len());
+    }
+
+    #[test]
+    fn control_characters_of_a_plan_do_not_reach_the_terminal() {
+        let shown = diagnostics("a: \u{1b}[31mred\u{7}", 3..8).to_string();
+        assert!(!shown.contains(['\u{1b}', '\u{7}']), "{shown:?}");
+    }
+
+    #[test]
+    fn programs_get_every_part() {
+        let found = diagnostics("a: bad", 3..6).to_json();
+        assert_eq!(
+            found,
+            json!([{
+                "code": "plan.test", "message": "expected one, got another", "help": "do that",
+                "file": "a.yaml", "line": 1, "column": 4, "text": "bad",
+            }])
+        );
+    }
+
+    #[test]
+    fn a_run_ends_with_the_first_problem() {
+        let one = diagnostics("a: bad", 3..6).to_cause();
+        assert_eq!((one.class, one.message.as_str()), (Class::Plan, "a.yaml:1:4: expected one, got another"));
+        assert_eq!(one.help, "do that");
+        let many = Diagnostics { omitted: 3, ..diagnostics("a: bad", 3..6) }.to_cause();
+        assert!(many.help.contains("all 4 problems"), "{}", many.help);
+    }
+}

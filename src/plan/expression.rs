@@ -5,13 +5,14 @@ use std::ops::Range;
 
 use regex_automata::Anchored;
 use regex_automata::dfa::{Automaton, StartKind, dense};
+use regex_automata::nfa::thompson;
 use regex_automata::util::start;
 use regex_automata::util::syntax;
 
 use super::model::Pattern;
 
 /// Largest automaton that is built to see whether an expression can match, in bytes; beyond, it is taken to match.
-const MAX_AUTOMATON: usize = 1 << 20;
+const MAX_AUTOMATON: usize = 256 << 10;
 
 /// Why an expression is not valid.
 #[derive(Debug)]
@@ -87,9 +88,11 @@ pub(super) fn can_match_usb_id(source: &str) -> bool {
         .start_kind(StartKind::Anchored)
         .dfa_size_limit(Some(MAX_AUTOMATON))
         .determinize_size_limit(Some(MAX_AUTOMATON));
+    // An id is ASCII, on which an expression means the same without Unicode, and its automaton is small.
     let Ok(dfa) = dense::Builder::new()
         .configure(config)
-        .syntax(syntax::Config::new().case_insensitive(true))
+        .syntax(syntax::Config::new().case_insensitive(true).unicode(false).utf8(false))
+        .thompson(thompson::Config::new().utf8(false))
         .build(&format!("^(?:{source})$"))
     else {
         return true;
@@ -127,6 +130,8 @@ mod tests {
         {
             assert_eq!(compile(source).unwrap_err().at, at, "{source}");
         }
+        // What a name needs is far from the bound.
+        assert!(compile("[\\w-]{1,40}").is_ok());
         assert!(compile("((a{1000}){1000}){1000}").unwrap_err().message.contains("larger"));
         assert!(compile(&"(".repeat(1000)).is_err());
         assert!(compile("(?x)a # not closed").is_err());
@@ -144,6 +149,9 @@ mod tests {
             "....:....:[02]",
             "2fe3.*",
             ".{9}",
+            "\\p{L}.*",
+            "\\w+:\\w+",
+            "\\b2fe3:0004\\b",
         ] {
             assert!(can_match_usb_id(source), "{source}");
         }

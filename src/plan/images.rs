@@ -11,7 +11,7 @@ use super::keys::{IMAGE, SIM_IMAGE};
 use super::problems::{closest, excerpt};
 use super::reader::{Fields, Reader, lower_first};
 use super::yaml::{Node, Value};
-use crate::image::{Image, ImageBuilder, Version};
+use crate::image::{Image, ImageBuilder, PublicKey, Version};
 
 /// Bytes of a simulated image where the plan does not say.
 const SIM_IMAGE_SIZE: usize = 64 * 1024;
@@ -28,8 +28,9 @@ pub(super) struct PlanImage {
 /// The images by name, those that could not be loaded included.
 pub(super) type Images = BTreeMap<String, PlanImage>;
 
-/// Reads the map `images`; `base` is the folder that file names are relative to.
-pub(super) fn read(reader: &Reader<'_>, node: &Node, base: &Path) -> Images {
+/// Reads the map `images`; `base` is the folder that file names are relative to. `None` where there is no map, and so
+/// nothing is known of any name.
+pub(super) fn read(reader: &Reader<'_>, node: &Node, base: &Path) -> Option<Images> {
     let Value::Mapping(entries) = &node.value else {
         reader.wrong_type(
             node,
@@ -37,7 +38,7 @@ pub(super) fn read(reader: &Reader<'_>, node: &Node, base: &Path) -> Images {
             "a map",
             "give each image a name: `images: { app: { file: app.bin } }`",
         );
-        return Images::new();
+        return None;
     };
     let mut images = Images::new();
     for (key, node) in entries {
@@ -47,7 +48,7 @@ pub(super) fn read(reader: &Reader<'_>, node: &Node, base: &Path) -> Images {
         }
         images.insert(key.name.clone(), read_image(reader, node, base));
     }
-    images
+    Some(images)
 }
 
 fn read_image(reader: &Reader<'_>, node: &Node, base: &Path) -> PlanImage {
@@ -58,7 +59,7 @@ fn read_image(reader: &Reader<'_>, node: &Node, base: &Path) -> PlanImage {
     let image = match (fields.get("file"), fields.get("sim")) {
         (Some(file), None) => {
             let image = reader.text(file, "`file`").and_then(|name| load(reader, &file.at, base, name));
-            check_key(&fields);
+            check_signature(&fields, image.as_ref(), base);
             image
         }
         (None, Some(sim)) => {
@@ -174,10 +175,16 @@ fn check_version(fields: &Fields<'_>, image: Option<&Image>) {
     }
 }
 
-fn check_key(fields: &Fields<'_>) {
-    if fields.text("verify_key").is_some() {
-        let instead = "take it out, and pin the file with `sha256` where it must be this one";
-        fields.reader.not_supported(&fields.key_at("verify_key"), "`verify_key`", instead);
+fn check_signature(fields: &Fields<'_>, image: Option<&Image>, base: &Path) {
+    let Some(node) = fields.get("verify_key") else { return };
+    let Some(name) = fields.text("verify_key") else { return };
+    let verified = PublicKey::load(&base.join(name)).and_then(|key| match image {
+        Some(image) => image.verify(&key),
+        None => Ok(()),
+    });
+    if let Err(error) = verified {
+        let message = lower_first(&error.to_string());
+        fields.reader.problems.add(error.code(), &node.at, message, error.help());
     }
 }
 

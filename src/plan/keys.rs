@@ -259,7 +259,7 @@ pub(super) static POLICY: Table = Table {
         opt(
             "attempts",
             Kind::Whole(1, 100),
-            "Attempts per device: for link and station causes only, never after an image was refused or reverted. Default: 1.",
+            "Attempts per device: for link and station causes only, never after an image was refused or reverted. Default: 3.",
         ),
         opt(
             "recover",
@@ -450,7 +450,7 @@ pub(super) static SMP: Table = Table {
 
 /// Every table, for tests.
 #[cfg(test)]
-pub(super) static TABLES: [&Table; 16] = [
+pub(super) static TABLES: [&Table; 17] = [
     &PLAN,
     &IMAGE,
     &SIM_IMAGE,
@@ -467,4 +467,5 @@ pub(super) static TABLES: [&Table; 16] = [
     &PUT,
     &GET,
     &SETTINGS,
+    &SMP,
 ];

@@ -106,14 +106,20 @@ pub struct Pattern {
 }
 
 impl Pattern {
+    /// Largest compiled form, in bytes: what matches a name or an id is small, and a plan may have many.
+    const MAX_COMPILED: usize = 4 << 20;
+
     /// Case-insensitive and anchored at both ends.
     ///
     /// # Errors
     /// What the regex crate says of `source`.
     pub fn new(source: &str) -> Result<Self, regex::Error> {
-        // Compiled alone first: `a)(b` must be refused, not completed by the group around it.
-        Regex::new(source)?;
-        let regex = regex::RegexBuilder::new(&format!("^(?:{source})$")).case_insensitive(true).build()?;
+        // Read alone first: `a)(b` must be refused, not completed by the group around it.
+        regex_syntax::parse(source).map_err(|error| regex::Error::Syntax(error.to_string()))?;
+        let regex = regex::RegexBuilder::new(&format!("^(?:{source})$"))
+            .case_insensitive(true)
+            .size_limit(Self::MAX_COMPILED)
+            .build()?;
         Ok(Self { source: source.to_owned(), regex })
     }
 
@@ -358,7 +364,7 @@ impl Default for Policy {
             parallel: None,
             per_hub: None,
             per_adapter: 3,
-            attempts: 1,
+            attempts: 3,
             recover: Vec::new(),
             deadline: Duration::from_secs(30 * 60),
             canary: 0,

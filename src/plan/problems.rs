@@ -37,16 +37,18 @@ impl<'a> Problems<'a> {
         message: impl Into<String>,
         help: impl Into<String>,
     ) {
+        let (message, help) = (message.into(), help.into());
         let mut kept = self.kept.borrow_mut();
+        // A value that two readings look at is wrong once.
+        if kept.iter().any(|(start, d)| *start == at.start && d.code == code && d.message == message) {
+            return;
+        }
         if kept.len() >= MAX_KEPT {
             self.omitted.set(self.omitted.get() + 1);
             return;
         }
         let place = Place::new(self.text, at);
-        kept.push((
-            at.start,
-            Diagnostic { code, message: message.into(), help: help.into(), place: Some(place) },
-        ));
+        kept.push((at.start, Diagnostic { code, message, help, place: Some(place) }));
     }
 
     /// The line, from 1, of a byte.
@@ -91,12 +93,15 @@ pub(super) fn closest<'n>(name: &str, known: impl IntoIterator<Item = &'n str>) 
         return None;
     }
     let name = name.to_lowercase();
+    let distance = |candidate: &str| {
+        // A word and the beginning of it are close, however long the rest is.
+        let is_part = name.len() >= 3 && candidate.starts_with(&name);
+        if is_part { 1 } else { strsim::damerau_levenshtein(&name, &candidate.to_lowercase()) }
+    };
     known
         .into_iter()
-        .map(|candidate| (strsim::damerau_levenshtein(&name, &candidate.to_lowercase()), candidate))
-        .filter(|(distance, candidate)| {
-            *distance <= 1 + candidate.chars().count().min(name.chars().count()) / 4
-        })
+        .map(|candidate| (distance(candidate), candidate))
+        .filter(|(distance, candidate)| *distance <= 1 + candidate.chars().count().min(12) / 4)
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate)
 }
@@ -130,6 +135,9 @@ mod tests {
         assert_eq!(closest("Buffer", known), Some("buffer"));
         assert_eq!(closest("return-within", known), Some("return_within"));
         assert_eq!(closest("speed", known), None);
+        assert_eq!(closest("img", ["image", "force"]), Some("image"));
+        assert_eq!(closest("serial", ["serial_number", "sim"]), Some("serial_number"));
+        assert_eq!(closest("", known), None);
         assert_eq!(closest(&"b".repeat(100_000), known), None);
     }
 

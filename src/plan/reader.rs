@@ -11,14 +11,15 @@ use std::time::Duration;
 use super::keys::{Key, Kind, Table};
 use super::model::{Auto, Pattern};
 use super::problems::{Problems, excerpt, suggest};
-use super::yaml::{Node, Resolved, Value};
-use super::{expression, yaml};
+use super::scalar::Resolved;
+use super::yaml::{Node, Value};
+use super::{expression, scalar};
 
 /// Most entries of one list.
 const MAX_LIST: usize = 4096;
 
 /// Most regular expressions of one plan: compiling them takes time.
-const MAX_EXPRESSIONS: usize = 500;
+const MAX_EXPRESSIONS: usize = 128;
 
 /// Longest text that has a meaning of its own: a name, a pattern, an address.
 const MAX_TEXT: usize = 1024;
@@ -44,7 +45,11 @@ impl<'a> Reader<'a> {
     fn out_of_range(&self, node: &Node, what: &str, min: impl ToString, max: impl ToString, help: &str) {
         let (min, max) = (min.to_string(), max.to_string());
         let must = if min == max { format!("must be {min}") } else { format!("must be {min} to {max}") };
-        let message = format!("{what} {must}, but is {}", describe(node));
+        let actual = match &node.value {
+            Value::Scalar(scalar) => excerpt(&scalar.text),
+            Value::Sequence(_) | Value::Mapping(_) => describe(node),
+        };
+        let message = format!("{what} {must}, but is {actual}");
         self.problems.add("plan.out_of_range", &node.at, message, help);
     }
 
@@ -270,7 +275,7 @@ impl<'a> Reader<'a> {
             Ok(pattern) => Some(pattern),
             Err(error) => {
                 let at = match error.at {
-                    Some(within) => yaml::place_within(self.problems.text(), node, &within),
+                    Some(within) => scalar::place_within(self.problems.text(), node, &within),
                     None => node.at.clone(),
                 };
                 let message = format!("{what} is no valid regular expression: {}", error.message);

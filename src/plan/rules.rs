@@ -71,7 +71,7 @@ pub(super) fn check_order(problems: &Problems<'_>, steps: &[(Step, Range<usize>)
             Step::Erase { slot } => {
                 let image_number = slot / 2;
                 if slot % 2 == 1
-                    && let Some(image) = waiting.remove(&image_number)
+                    && let Some(image) = waiting.get(&image_number)
                 {
                     let message =
                         format!("this erases image `{}`, which was uploaded and not booted", excerpt(image));

@@ -154,12 +154,12 @@ fn step(form: &StepForm, definitions: &mut Map<String, Value>) -> Value {
             "required": [form.name],
         })
     };
-    let null = json!({ "type": "null" });
+    let nothing = json!({ "type": "null" });
     let forms = match &form.takes {
-        Takes::Nothing => vec![word, map(null)],
+        Takes::Nothing => vec![word, map(nothing)],
         Takes::Options(of) => {
             let options = table_reference(of, definitions);
-            vec![word, map(json!({ "anyOf": [null, options] }))]
+            vec![word, map(json!({ "anyOf": [nothing, options] }))]
         }
         Takes::Value(of) => vec![map(kind(of, definitions))],
         Takes::ValueOrMap(value, of) => {

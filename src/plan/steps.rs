@@ -8,7 +8,8 @@ use super::model::Step;
 use super::problems::{excerpt, suggest};
 use super::reader::{Fields, Reader};
 use super::rules;
-use super::yaml::{Node, Resolved, Value};
+use super::scalar::Resolved;
+use super::yaml::{Node, Value};
 
 /// MCUboot numbers slots through; 1 is the secondary slot of image 0.
 const SECONDARY_SLOT: u32 = 1;
@@ -20,13 +21,15 @@ const HASH_LENGTHS: [usize; 3] = [32, 48, 64];
 pub(super) fn read(target: &Fields<'_>, images: &Images, simulated: bool) -> Vec<Step> {
     let reader = target.reader;
     let Some(node) = target.get("steps") else { return default_steps(target, images, simulated) };
-    let mut steps = Vec::new();
-    for node in reader.list(node, "`steps`", "steps").unwrap_or_default() {
-        if let Some(step) = read_step(reader, node, images, simulated) {
-            steps.push((step, node.at.clone()));
-        }
+    let nodes = reader.list(node, "`steps`", "steps").unwrap_or_default();
+    let steps: Vec<_> = nodes
+        .iter()
+        .filter_map(|node| Some((read_step(reader, node, images, simulated)?, node.at.clone())))
+        .collect();
+    // Without every step nothing is certain about their order.
+    if steps.len() == nodes.len() {
+        rules::check_order(reader.problems, &steps, images);
     }
-    rules::check_order(reader.problems, &steps, images);
     steps.into_iter().map(|(step, _)| step).collect()
 }
 
@@ -242,11 +245,12 @@ fn read_hash(fields: &Fields<'_>, images: &Images) -> Option<Vec<u8>> {
 }
 
 fn read_erase(reader: &Reader<'_>, value: Option<&Node>) -> Option<Step> {
-    let slot = match value {
-        None => None,
-        Some(node) => reader.fields(node, &ERASE)?.whole("slot"),
-    };
-    Some(Step::Erase { slot: slot.unwrap_or(SECONDARY_SLOT) })
+    let Some(node) = value else { return Some(Step::Erase { slot: SECONDARY_SLOT }) };
+    let fields = reader.fields(node, &ERASE)?;
+    match fields.get("slot") {
+        None => Some(Step::Erase { slot: SECONDARY_SLOT }),
+        Some(_) => Some(Step::Erase { slot: fields.whole("slot")? }),
+    }
 }
 
 fn read_run(reader: &Reader<'_>, node: &Node) -> Option<Step> {

@@ -12,8 +12,9 @@ use super::model::{
 };
 use super::problems::excerpt;
 use super::reader::{Fields, Reader, lower_first};
-use super::yaml::{Node, Resolved, Value};
-use super::{derived, expression, steps};
+use super::scalar::Resolved;
+use super::yaml::{Node, Value};
+use super::{derived, expression, scalar, steps};
 use crate::sim::SimSpec;
 use crate::transport::MAX_ADDRESSES;
 
@@ -174,7 +175,7 @@ fn read_glob(reader: &Reader<'_>, node: &Node) -> Option<glob::Pattern> {
         Err(error) => {
             // The position counts characters.
             let start = text.char_indices().nth(error.pos).map_or(text.len(), |(byte, _)| byte);
-            let at = super::yaml::place_within(reader.problems.text(), node, &(start..text.len()));
+            let at = scalar::place_within(reader.problems.text(), node, &(start..text.len()));
             let message = format!("`port` is no valid glob: {}", lower_first(error.msg));
             let help = "`*` is any text, `?` any character, `[ab]` one of some, `**` any folders";
             reader.problems.add("plan.bad_glob", &at, message, help);
@@ -208,7 +209,7 @@ fn read_addresses<T>(
 }
 
 fn read_sim(reader: &Reader<'_>, node: &Node) -> Option<SimSpec> {
-    let spec: SimSpec = derived::read(reader.problems, node)?;
+    let spec: SimSpec = derived::read(reader.problems, node, "sim")?;
     for problem in spec.problems() {
         let at = derived::find(node, problem.field).unwrap_or(&node.at);
         let help = "`flashfleet schema plan` describes every key of a simulated device";

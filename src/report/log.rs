@@ -5,9 +5,12 @@
 //! [`SYNC_EVERY_S`] seconds of a run that goes on, nothing of one that ended. Either way the last line may be cut: the
 //! reader tells and goes on.
 
+use std::fmt;
 use std::fs::File;
 use std::io::{self, BufRead, ErrorKind, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use etcetera::BaseStrategy;
@@ -22,20 +25,22 @@ pub const MAX_LINE: usize = 4 * 1024 * 1024;
 pub const SYNC_EVERY_S: i64 = 5;
 
 /// Where events are written: the journal, or a copy of it.
-#[derive(Debug)]
 pub struct LogWriter {
-    out: Out,
+    out: Box<dyn Write + Send>,
     name: String,
-    synced_at: Option<DateTime<Utc>>,
+    disk: Option<Disk>,
     /// The last write failed and may have left half a line.
     torn: bool,
     failed: bool,
 }
 
-#[derive(Debug)]
-enum Out {
-    File(File),
-    Stdout,
+impl fmt::Debug for LogWriter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LogWriter")
+            .field("name", &self.name)
+            .field("failed", &self.failed)
+            .finish_non_exhaustive()
+    }
 }
 
 impl LogWriter {
@@ -48,28 +53,21 @@ impl LogWriter {
             if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
                 std::fs::create_dir_all(folder)?;
             }
-            File::create(path)
+            let file = File::create(path)?;
+            Ok((file.try_clone()?, file))
         };
-        let file = open().map_err(|error| unwritable(path, &error))?;
-        Ok(Self {
-            out: Out::File(file),
-            name: path.display().to_string(),
-            synced_at: None,
-            torn: false,
-            failed: false,
-        })
+        let (file, out) = open().map_err(|error| unwritable(path, &error))?;
+        Ok(Self { disk: Some(Disk::new(file)), ..Self::to(Box::new(out), path.display().to_string()) })
     }
 
     /// Writes to standard output.
     #[must_use]
     pub fn stdout() -> Self {
-        Self {
-            out: Out::Stdout,
-            name: "standard output".to_owned(),
-            synced_at: None,
-            torn: false,
-            failed: false,
-        }
+        Self::to(Box::new(io::stdout()), "standard output".to_owned())
+    }
+
+    fn to(out: Box<dyn Write + Send>, name: String) -> Self {
+        Self { out, name, disk: None, torn: false, failed: false }
     }
 
     /// Where it writes, for people.
@@ -90,39 +88,65 @@ impl LogWriter {
     /// `station.disk_full` or `station.log_write_failed`. The writer stays usable: a later event starts a line of its
     /// own.
     pub fn write(&mut self, event: &Event) -> Result<(), Cause> {
-        self.try_write(event).map_err(|error| {
-            self.torn = true;
+        let written = self.write_line(event);
+        self.torn = written.is_err();
+        let synced = match &mut self.disk {
+            Some(disk) if written.is_ok() => disk.written(event),
+            _ => Ok(()),
+        };
+        written.and(synced).map_err(|error| {
             self.failed = true;
             write_failed(&self.name, &error)
         })
     }
 
-    fn try_write(&mut self, event: &Event) -> io::Result<()> {
+    fn write_line(&mut self, event: &Event) -> io::Result<()> {
         let mut line = Vec::with_capacity(256);
         if self.torn {
             line.push(b'\n');
         }
         serde_json::to_writer(&mut line, event)?;
         line.push(b'\n');
-        match &mut self.out {
-            Out::File(file) => {
-                file.write_all(&line)?;
-                self.torn = false;
-                let last = matches!(event.kind, EventKind::RunFinished { .. });
-                let since = self.synced_at.get_or_insert(event.at);
-                if last || event.at - *since >= TimeDelta::seconds(SYNC_EVERY_S) {
-                    *since = event.at;
-                    sync(file)?;
-                }
-            }
-            Out::Stdout => {
-                let mut out = io::stdout().lock();
-                out.write_all(&line)?;
-                out.flush()?;
-                self.torn = false;
-            }
+        self.out.write_all(&line)?;
+        self.out.flush()
+    }
+}
+
+/// Brings what was written to the disk itself. Waiting for a disk takes long on some stations, and devices must not
+/// wait with it: it happens on a thread of its own, but for the last time.
+#[derive(Debug)]
+struct Disk {
+    file: Arc<File>,
+    synced_at: Option<DateTime<Utc>>,
+    running: Option<JoinHandle<io::Result<()>>>,
+}
+
+impl Disk {
+    fn new(file: File) -> Self {
+        Self { file: Arc::new(file), synced_at: None, running: None }
+    }
+
+    fn written(&mut self, event: &Event) -> io::Result<()> {
+        if matches!(event.kind, EventKind::RunFinished { .. }) {
+            return self.result_so_far().and(sync(&self.file));
         }
-        Ok(())
+        let since = self.synced_at.get_or_insert(event.at);
+        let busy = self.running.as_ref().is_some_and(|running| !running.is_finished());
+        if busy || event.at - *since < TimeDelta::seconds(SYNC_EVERY_S) {
+            return Ok(());
+        }
+        *since = event.at;
+        let result = self.result_so_far();
+        let file = Arc::clone(&self.file);
+        self.running =
+            Some(std::thread::Builder::new().name("journal".to_owned()).spawn(move || sync(&file))?);
+        result
+    }
+
+    /// How the last sync ended; waits for it.
+    fn result_so_far(&mut self) -> io::Result<()> {
+        // A thread that panicked has nothing to say about the disk.
+        self.running.take().and_then(|running| running.join().ok()).unwrap_or(Ok(()))
     }
 }
 
@@ -344,6 +368,75 @@ fn read_line(input: &mut impl BufRead) -> io::Result<RawLine> {
             } else {
                 RawLine::Line(Line { bytes, complete: true })
             });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    /// A disk with room for so many bytes.
+    #[derive(Clone, Default)]
+    struct Full(Arc<Mutex<(Vec<u8>, usize)>>);
+
+    impl Write for Full {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let mut inner = self.0.lock().unwrap();
+            let (written, room) = &mut *inner;
+            let fits = room.saturating_sub(written.len()).min(bytes.len());
+            written.extend_from_slice(&bytes[..fits]);
+            if fits == 0 { Err(ErrorKind::StorageFull.into()) } else { Ok(fits) }
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn half_a_line_on_a_full_disk_does_not_harm_what_follows_once_there_is_room() {
+        let disk = Full::default();
+        disk.0.lock().unwrap().1 = 100;
+        let mut writer = LogWriter::to(Box::new(disk.clone()), "disk".to_owned());
+        let event = |seq| Event {
+            seq,
+            at: DateTime::UNIX_EPOCH,
+            device: None,
+            kind: EventKind::Note { code: "a.note".to_owned(), message: "of some length".to_owned() },
+        };
+        assert_eq!(writer.write(&event(0)), Ok(()));
+        assert_eq!(writer.write(&event(1)).unwrap_err().code, "station.disk_full");
+        disk.0.lock().unwrap().1 = 1000;
+        assert_eq!(writer.write(&event(2)), Ok(()));
+        let written = disk.0.lock().unwrap().0.clone();
+        let lines: Vec<LogLine> = LogReader::new(&written[..]).map(Result::unwrap).collect();
+        assert!(matches!(&lines[1], LogLine::Defect { code: "log.bad_line", .. }), "{lines:?}");
+        assert_eq!(lines[0], LogLine::Event(Box::new(event(0))));
+        assert_eq!(lines[2], LogLine::Event(Box::new(event(2))));
+    }
+
+    #[test]
+    fn journals_lie_in_the_state_folder_by_date_and_run() {
+        let at = DateTime::from_timestamp(1_793_692_800, 0).unwrap();
+        let path = journal_path_in(Path::new("/state"), "0199-a/../b", at);
+        assert_eq!(path, Path::new("/state/flashfleet/journals/2026-11-03T080000Z-0199-a____b.jsonl"));
+    }
+
+    #[test]
+    fn lines_end_where_they_end_whatever_the_buffer() {
+        let text = b"one\n\ntwo\r\nthree";
+        for capacity in 1..8 {
+            let mut input = io::BufReader::with_capacity(capacity, &text[..]);
+            let mut lines = Vec::new();
+            while let RawLine::Line(line) = read_line(&mut input).unwrap() {
+                lines.push((line.bytes, line.complete));
+            }
+            let expected: [(&[u8], bool); 4] =
+                [(b"one", true), (b"", true), (b"two\r", true), (b"three", false)];
+            assert!(lines.iter().map(|(bytes, complete)| (&bytes[..], *complete)).eq(expected), "{lines:?}");
         }
     }
 }

@@ -8,7 +8,7 @@ use super::model::{DeviceReport, Report};
 ///
 /// A dot inside a part becomes `_`: Jenkins takes everything before the last dot for the package, and the usual GitHub
 /// actions take what follows it for the file. Where two devices share a slot (two ports of one board, merged runs),
-/// each gets what tells them apart: interface number, then serial number, then address, then a number.
+/// each gets what tells them apart: interface number, serial number, Bluetooth address, address, then a number.
 pub(super) fn class_names(report: &Report) -> Vec<String> {
     let devices = &report.devices;
     let mut level = vec![0_usize; devices.len()];
@@ -26,7 +26,7 @@ pub(super) fn class_names(report: &Report) -> Vec<String> {
 }
 
 /// How many things can tell two devices of one slot apart.
-const LEVELS: usize = 3;
+const LEVELS: usize = 4;
 
 fn class_name(report: &Report, device: &DeviceReport, level: usize) -> String {
     let usb = device.identity.usb.as_ref();
@@ -34,6 +34,7 @@ fn class_name(report: &Report, device: &DeviceReport, level: usize) -> String {
     let further = [
         usb.and_then(|usb| usb.interface).map(|interface| format!("interface {interface}")),
         usb.and_then(|usb| usb.serial_number.clone()),
+        device.identity.ble.as_ref().map(|ble| ble.address.clone()),
         Some(device.address.clone()),
     ];
     for part in further.into_iter().take(level).flatten() {

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 
 use super::display::verdict_style;
-use super::event::Verdict;
+use super::event::{Outcome, Verdict};
 use super::model::{DeviceReport, ON_TEST, Report, Summary};
 use super::text;
 use crate::cause::Cause;
@@ -66,7 +66,7 @@ pub fn summary(report: &Report, style: SummaryStyle) -> String {
     })
 }
 
-/// `line: 24 devices in 2 min 10 s: 21 passed (3 already current), 2 failed, 1 error; not passed`.
+/// `line: 24 devices in 2 min 10 s: 21 passed (3 already current), 2 failed, 1 error; interrupted`.
 fn headline(report: &Report) -> String {
     let Summary { devices, passed, failed, error, timed_out, aborted, already_current, on_test, .. } =
         report.summary;
@@ -87,7 +87,11 @@ fn headline(report: &Report) -> String {
     let others = [(failed, "failed"), (error, "error"), (timed_out, "timed out"), (aborted, "aborted")];
     parts
         .extend(others.iter().filter(|(count, _)| *count > 0).map(|(count, name)| format!("{count} {name}")));
-    let _ = write!(line, ": {}; {}", parts.join(", "), report.run.outcome);
+    let _ = write!(line, ": {}", parts.join(", "));
+    // That devices passed or did not was just said.
+    if !matches!(report.run.outcome, Outcome::Passed | Outcome::NotPassed) {
+        let _ = write!(line, "; {}", report.run.outcome);
+    }
     line
 }
 

@@ -112,7 +112,7 @@ impl Header {
         [first, self.flags, l0, l1, g0, g1, self.sequence, self.command]
     }
 
-    /// Reads the header at the start of `bytes`; what follows it is not looked at.
+    /// Reads the header at the start of `bytes`; neither what follows it nor the reserved bits are looked at.
     ///
     /// # Errors
     /// [`HeaderError`] for too few bytes, an unknown version or operation.

@@ -13,7 +13,7 @@ use flashfleet::smp::message::image::{ImageSlot, ImageState, SlotInfoImage, Slot
 
 /// What the bootloader does with a pending image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Boot {
+pub(crate) enum Boot {
     /// Swaps it in.
     Swaps,
     /// Swaps it in, it crashes, and the old one is back.
@@ -26,40 +26,40 @@ pub enum Boot {
 
 /// One board.
 #[derive(Debug, Clone)]
-pub struct Board {
-    pub primary: ImageSlot,
-    pub secondary: Option<ImageSlot>,
-    pub boot: Boot,
-    pub mode: Option<i32>,
-    pub slot_size: Option<u64>,
-    pub left: Departure,
+pub(crate) struct Board {
+    pub(crate) primary: ImageSlot,
+    pub(crate) secondary: Option<ImageSlot>,
+    pub(crate) boot: Boot,
+    pub(crate) mode: Option<i32>,
+    pub(crate) slot_size: Option<u64>,
+    pub(crate) left: Departure,
     /// Whether a reset's answer comes, one entry per reset; `true` afterwards.
-    pub reset_answers: VecDeque<bool>,
+    pub(crate) reset_answers: VecDeque<bool>,
     /// Whether a reset takes effect, one entry per reset; `true` afterwards.
-    pub reset_acts: VecDeque<bool>,
+    pub(crate) reset_acts: VecDeque<bool>,
     /// Outcomes that are given instead of the board's own, by the name of the action.
-    pub instead: Vec<(&'static str, Outcome)>,
+    pub(crate) instead: Vec<(&'static str, Outcome)>,
     /// A confirm is accepted and forgotten.
-    pub forgets_confirm: bool,
+    pub(crate) forgets_confirm: bool,
     /// A confirmed image goes away at the next reset all the same.
-    pub loses_confirmed: bool,
+    pub(crate) loses_confirmed: bool,
     /// An upload is accepted and does not arrive.
-    pub drops_uploads: bool,
+    pub(crate) drops_uploads: bool,
     /// The link breaks at this reading of the image list, counted from 0.
-    pub break_read: Option<usize>,
-    pub resets: u32,
-    pub actions: Vec<Action>,
-    pub late: Option<u32>,
-    pub image: Arc<Image>,
+    pub(crate) break_read: Option<usize>,
+    pub(crate) resets: u32,
+    pub(crate) actions: Vec<Action>,
+    pub(crate) late: Option<u32>,
+    pub(crate) image: Arc<Image>,
 }
 
 /// The image that tests upload.
-pub fn new_image() -> Arc<Image> {
+pub(crate) fn new_image() -> Arc<Image> {
     let bytes = ImageBuilder::new().version("2.0.0").payload(&[7; 64]).build();
     Arc::new(Image::from_bytes(bytes).expect("the builder makes valid images"))
 }
 
-pub fn slot(number: u32, version: &str, hash: &[u8]) -> ImageSlot {
+pub(crate) fn slot(number: u32, version: &str, hash: &[u8]) -> ImageSlot {
     ImageSlot {
         slot: number,
         version: version.to_owned(),
@@ -71,7 +71,7 @@ pub fn slot(number: u32, version: &str, hash: &[u8]) -> ImageSlot {
 
 impl Board {
     /// Version 1.0.0, confirmed, nothing in the secondary slot.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             primary: ImageSlot { active: true, confirmed: true, ..slot(0, "1.0.0", &[1; 32]) },
             secondary: None,
@@ -93,7 +93,7 @@ impl Board {
         }
     }
 
-    pub fn state(&self) -> ImageState {
+    pub(crate) fn state(&self) -> ImageState {
         let mut images = vec![self.primary.clone()];
         images.extend(self.secondary.clone());
         ImageState { images, split_status: None }
@@ -169,12 +169,12 @@ impl Board {
     }
 
     /// The names of the actions so far, one word each.
-    pub fn trail(&self) -> String {
+    pub(crate) fn trail(&self) -> String {
         self.actions.iter().map(Self::name).collect::<Vec<_>>().join(" ")
     }
 
     /// Does what the action says, as this board would.
-    pub fn act(&mut self, action: &Action) -> Outcome {
+    pub(crate) fn act(&mut self, action: &Action) -> Outcome {
         let reads = self.actions.iter().filter(|done| **done == Action::ReadState).count();
         self.actions.push(action.clone());
         if *action == Action::ReadState && self.break_read == Some(reads) {
@@ -254,7 +254,7 @@ impl Board {
     }
 }
 
-pub fn figures() -> UploadFigures {
+pub(crate) fn figures() -> UploadFigures {
     UploadFigures {
         image_number: 0,
         bytes: 1,
@@ -267,20 +267,20 @@ pub fn figures() -> UploadFigures {
     }
 }
 
-pub fn upload() -> Step {
+pub(crate) fn upload() -> Step {
     Step::Upload { image: "app".to_owned(), image_number: 0, upgrade_only: false, force: false }
 }
 
-pub fn reset() -> Step {
+pub(crate) fn reset() -> Step {
     Step::Reset { force: false, boot_mode: None }
 }
 
 /// The steps that a plan has where it names none.
-pub fn default_steps() -> Vec<Step> {
+pub(crate) fn default_steps() -> Vec<Step> {
     vec![upload(), Step::TestBoot, Step::Confirm, reset()]
 }
 
-pub fn config(steps: Vec<Step>) -> FlowConfig {
+pub(crate) fn config(steps: Vec<Step>) -> FlowConfig {
     FlowConfig {
         steps,
         images: BTreeMap::from([("app".to_owned(), new_image())]),
@@ -293,20 +293,20 @@ pub fn config(steps: Vec<Step>) -> FlowConfig {
 
 /// Everything that a walk leaves.
 #[derive(Debug)]
-pub struct Walk {
-    pub result: DeviceResult,
-    pub ended: Vec<StepEnded>,
-    pub retried: u32,
+pub(crate) struct Walk {
+    pub(crate) result: DeviceResult,
+    pub(crate) ended: Vec<StepEnded>,
+    pub(crate) retried: u32,
 }
 
 impl Walk {
-    pub fn code(&self) -> &str {
+    pub(crate) fn code(&self) -> &str {
         self.result.cause.as_ref().map_or("", |cause| cause.code.as_ref())
     }
 }
 
 /// Walks a flow over the board. Every action takes a tenth of a second, a wait as long as it says.
-pub fn walk(board: &mut Board, config: &FlowConfig) -> Walk {
+pub(crate) fn walk(board: &mut Board, config: &FlowConfig) -> Walk {
     let mut flow = Flow::new(config);
     let mut now = Duration::ZERO;
     let (mut ended, mut retried) = (Vec::new(), 0);
@@ -327,10 +327,10 @@ pub fn walk(board: &mut Board, config: &FlowConfig) -> Walk {
 }
 
 /// Walks the default steps.
-pub fn walk_default(board: &mut Board) -> Walk {
+pub(crate) fn walk_default(board: &mut Board) -> Walk {
     walk(board, &config(default_steps()))
 }
 
-pub fn link_failure() -> Outcome {
+pub(crate) fn link_failure() -> Outcome {
     Outcome::Failed(Cause::new(Class::Link, "link.no_answer", "expected an answer", "look"))
 }

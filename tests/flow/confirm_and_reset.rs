@@ -1,5 +1,6 @@
 //! Confirm and reset: only what was seen to run is made permanent, and what was proven must stay.
 
+use flashfleet::flow::Outcome;
 use flashfleet::plan::Step;
 use flashfleet::report::{Departure, Verdict};
 use flashfleet::smp::message::image::ImageSlot;
@@ -82,4 +83,16 @@ fn verify_requires_what_the_plan_says() {
         let walk = walk(&mut Board::new(), &config(vec![step]));
         assert_eq!((walk.result.verdict, walk.code()), (Verdict::Failed, "verify.mismatch"));
     }
+}
+
+/// Servers without image management refuse the image list; an echo is all that can be required of them.
+#[test]
+fn verify_of_an_echo_alone_needs_no_image_list() {
+    let echo = Step::Verify { version: None, hash: None, confirmed: None, echo: Some("hello".to_owned()) };
+    let mut board = Board::new();
+    assert_eq!(walk(&mut board, &config(vec![echo.clone()])).result.verdict, Verdict::Passed);
+    assert_eq!(board.trail(), "echo");
+    let mut board = Board { instead: vec![("echo", Outcome::Echoed("hallo".to_owned()))], ..Board::new() };
+    let walk = walk(&mut board, &config(vec![echo]));
+    assert_eq!((walk.result.verdict, walk.code()), (Verdict::Failed, "verify.echo"));
 }

@@ -4,7 +4,6 @@
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
 use std::time::Duration;
 
 use crate::error::{Context, Result, RigError};
@@ -19,8 +18,8 @@ pub(crate) struct Gdb {
 }
 
 impl Gdb {
-    pub(crate) fn connect(socket: &Path) -> Result<Self> {
-        let stream = UnixStream::connect(socket).context("GDB stub")?;
+    /// Takes over a fresh connection.
+    pub(crate) fn over(stream: UnixStream) -> Result<Self> {
         stream.set_read_timeout(Some(Duration::from_secs(10)))?;
         Ok(Self { stream })
     }

@@ -11,6 +11,12 @@
 mod console;
 mod error;
 mod fixtures;
+mod fleet_boards;
+mod fleet_losses;
+mod fleet_native;
+mod fleet_reverts;
+mod fleet_run;
+mod fleet_trace;
 mod gdb;
 mod images;
 mod leash;

@@ -6,6 +6,7 @@
 
 use std::net::SocketAddr;
 use std::ops::Range;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -42,6 +43,14 @@ impl Board {
         Self::microbit_with(&hex)
     }
 
+    /// So many of them at once.
+    pub(crate) fn fleet(count: usize) -> Result<Vec<Self>> {
+        std::thread::scope(|scope| {
+            let starts: Vec<_> = (0..count).map(|_| scope.spawn(Self::microbit)).collect();
+            starts.into_iter().map(|start| start.join().unwrap()).collect()
+        })
+    }
+
     /// A micro:bit with the firmware of an Intel HEX file, booted and listening.
     pub(crate) fn microbit_with(hex: &Path) -> Result<Self> {
         require("qemu-system-arm", "apt-get install -y qemu-system-arm")?;
@@ -66,11 +75,10 @@ impl Board {
         ]
         .map(str::to_owned);
         let process = Leash::start("qemu-system-arm", &arguments, folder.path())?;
-        wait_for_socket(&folder.path().join("qmp"), &process)?;
-        let qmp = Arc::new(Qmp::connect(&folder.path().join("qmp"))?);
+        let qmp = Arc::new(Qmp::over(connect(&folder.path().join("qmp"), &process)?)?);
         let uart = Uart::serve(uart_address(&qmp)?, Arc::clone(&qmp))?;
 
-        let mut gdb = Gdb::connect(&folder.path().join("gdb"))?;
+        let mut gdb = Gdb::over(connect(&folder.path().join("gdb"), &process)?)?;
         for (address, bytes) in segments(hex)? {
             gdb.write_memory(address, &bytes)?;
         }
@@ -164,15 +172,22 @@ impl Board {
     }
 }
 
-fn wait_for_socket(path: &Path, process: &Leash) -> Result<()> {
+/// Connects to a socket that QEMU is about to open: its file is there a moment before QEMU listens.
+fn connect(path: &Path, process: &Leash) -> Result<UnixStream> {
     let until = Instant::now() + Duration::from_secs(20);
-    while !path.exists() {
-        if Instant::now() > until {
-            return Err(RigError::new(format!("QEMU did not start: {}", process.printed())));
+    loop {
+        match UnixStream::connect(path) {
+            Ok(stream) => return Ok(stream),
+            Err(error) if Instant::now() > until => {
+                let printed = process.printed();
+                return Err(RigError::new(format!(
+                    "QEMU did not open {}: {error}; {printed}",
+                    path.display()
+                )));
+            }
+            Err(_) => std::thread::sleep(Duration::from_millis(10)),
         }
-        std::thread::sleep(Duration::from_millis(10));
     }
-    Ok(())
 }
 
 /// The port that QEMU took for the UART; asking it beats guessing a free one.

@@ -4,7 +4,6 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
@@ -22,8 +21,8 @@ pub(crate) struct Qmp {
 }
 
 impl Qmp {
-    pub(crate) fn connect(socket: &Path) -> Result<Self> {
-        let stream = UnixStream::connect(socket).context("QEMU monitor")?;
+    /// Takes over a fresh connection.
+    pub(crate) fn over(stream: UnixStream) -> Result<Self> {
         let reader = BufReader::new(stream.try_clone()?);
         let (sender, answers) = channel();
         let resets = Arc::new(AtomicU32::new(0));

@@ -53,11 +53,7 @@ fn rig_stock_image_is_the_signed_file_of_the_set() -> Result<()> {
 #[test]
 fn rig_boards_boot_and_answer_eight_at_once() -> Result<()> {
     let stock = Image::stock()?;
-    let boards: Vec<Result<Board>> = std::thread::scope(|scope| {
-        let starts: Vec<_> = (0..8).map(|_| scope.spawn(Board::microbit)).collect();
-        starts.into_iter().map(|start| start.join().unwrap()).collect()
-    });
-    let boards = boards.into_iter().collect::<Result<Vec<_>>>()?;
+    let boards = Board::fleet(8)?;
     std::thread::scope(|scope| {
         let reads: Vec<_> = boards.iter().map(|board| scope.spawn(|| device(board).images())).collect();
         for read in reads {

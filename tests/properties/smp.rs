@@ -93,6 +93,18 @@ proptest! {
     }
 
     #[test]
+    fn console_frame_is_whole_without_its_last_newline(
+        first in vec(any::<u8>(), 0..200),
+        second in vec(any::<u8>(), 0..200),
+        line_length in 7_usize..200,
+    ) {
+        let mut stream = console::encode(&first, line_length);
+        stream.pop();
+        stream.extend(console::encode(&second, line_length));
+        prop_assert_eq!(decode(&stream, &[]).0, vec![first, second]);
+    }
+
+    #[test]
     fn console_text_between_the_lines_of_a_frame_does_no_harm(
         message in vec(any::<u8>(), 100..300),
         text in "[ -~]{0,60}",
@@ -100,7 +112,7 @@ proptest! {
         let frame = console::encode(&message, 64);
         let stream: Vec<u8> = frame
             .split_inclusive(|byte| *byte == b'\n')
-            .flat_map(|line| [line, text.as_bytes(), b"\r\n"].concat())
+            .flat_map(|line| [&line[..line.len() - 1], b"\r\n", text.as_bytes(), b"\r\n"].concat())
             .collect();
         let (decoded, _) = decode(&stream, &[]);
         prop_assert_eq!(decoded, vec![message]);

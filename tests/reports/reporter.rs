@@ -118,6 +118,19 @@ fn outputs_that_cannot_be_written_are_found_before_anything_is_touched(#[case] n
     assert_eq!(prepare_outputs(&trace).unwrap_err().code, "station.output_unwritable");
 }
 
+/// Not even root may make files there.
+#[cfg(target_os = "linux")]
+#[test]
+fn folders_that_take_no_files_are_found_too() {
+    let nowhere = Path::new("/proc");
+    for paths in [
+        OutputPaths { json: file(&nowhere.join("report.json")), ..OutputPaths::default() },
+        OutputPaths { trace: Some(nowhere.to_owned()), ..OutputPaths::default() },
+    ] {
+        assert_eq!(prepare_outputs(&paths).unwrap_err().code, "station.output_unwritable");
+    }
+}
+
 #[test]
 fn one_file_cannot_hold_two_outputs() {
     let folder = tempfile::tempdir().unwrap();
@@ -198,7 +211,9 @@ fn a_report_that_cannot_be_written_does_not_keep_the_others_back() {
     let outputs = prepare_outputs(&paths).unwrap();
     fs::remove_dir(folder.path().join("sub")).unwrap();
     fs::write(folder.path().join("sub"), "in the way").unwrap();
-    let mut core = ReporterCore::new(outputs, Display::hidden());
+    let screen = Screen::default();
+    let display = Display::to_writer(ProgressMode::None, true, Box::new(screen.clone()));
+    let mut core = ReporterCore::new(outputs, display);
     let mut script = Script::started();
     script.run_finished(Outcome::Passed, 0);
     tell(&mut core, &script.events);
@@ -206,6 +221,11 @@ fn a_report_that_cannot_be_written_does_not_keep_the_others_back() {
     assert_eq!(finished.troubles[0].code, "station.output_unwritable");
     assert_eq!((finished.report.run.outcome, finished.outcome()), (Outcome::Passed, Outcome::Station));
     assert!(junit.exists());
+    assert!(
+        screen.text().starts_with("error[station.output_unwritable]: "),
+        "even if quiet: {}",
+        screen.text()
+    );
 }
 
 #[test]

@@ -6,7 +6,7 @@ use flashfleet::report::{EventKind, Outcome, Report, SummaryStyle, Verdict, merg
 use roxmltree::{Document, Node};
 use rstest::rstest;
 
-use super::run::{STEPS, Script, cause, fold, not_passed, passed, sample, uploaded, usb};
+use super::run::{STEPS, Script, ble, cause, fold, not_passed, passed, sample, uploaded, usb};
 
 fn one_device(finish: impl FnOnce(&mut Script)) -> Script {
     let mut script = Script::started();
@@ -275,6 +275,23 @@ fn two_ports_of_one_board_have_names_of_their_own() {
     let junit = to_junit(&script.report());
     for name in ["sensor-line.cores.1-2_1 interface 0", "sensor-line.cores.1-2_1 interface 2"] {
         assert!(junit.contains(&format!("testsuite name=\"{name}\"")), "{junit}");
+    }
+}
+
+#[test]
+fn two_beacons_of_one_name_are_told_apart_by_their_addresses() {
+    let mut script = Script::started();
+    for number in [1, 2] {
+        let mut identity = ble("Beacon");
+        identity.ble.as_mut().unwrap().address = format!("C0:FF:EE:00:00:0{number}");
+        script.found(&format!("d{number}"), "beacons", "ble:Beacon", identity, &STEPS);
+    }
+    let junit = to_junit(&script.report());
+    for address in ["C0:FF:EE:00:00:01", "C0:FF:EE:00:00:02"] {
+        assert!(
+            junit.contains(&format!("classname=\"sensor-line.beacons.ble:Beacon {address}\"")),
+            "{junit}"
+        );
     }
 }
 

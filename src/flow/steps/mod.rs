@@ -1,65 +1,17 @@
-//! One state machine per kind of step. What they share, and nothing about sequences of steps, lives here.
+//! One state machine per kind of step. Nothing about sequences of steps lives here.
 
 mod confirm;
 mod reboot;
 mod reset;
 mod simple;
 mod test_boot;
+mod turn;
 mod upload;
 
 pub(super) use simple::{DelayStep, EraseStep, RunStep, VerifyStep};
+pub(super) use turn::{StepMachine, Turn};
 pub(super) use {confirm::ConfirmStep, reset::ResetStep, test_boot::TestBootStep, upload::UploadStep};
-
-use std::fmt;
-
-use crate::cause::{Cause, Class};
-use crate::report::StepDetail;
-use crate::smp::Time;
 
 use super::facts::Facts;
 use super::{Action, Outcome};
-
-/// What a step wants next.
-#[derive(Debug)]
-pub(super) enum Turn {
-    /// Do this.
-    Do(Action),
-    /// The step held.
-    Held(Box<StepDetail>),
-    /// The step did not hold.
-    Broke(Cause, Box<StepDetail>),
-}
-
-impl Turn {
-    fn held(detail: StepDetail) -> Self {
-        Self::Held(Box::new(detail))
-    }
-
-    fn skipped(reason: impl Into<String>, facts: &Facts) -> Self {
-        let running = facts.running(facts.main_image());
-        Self::held(StepDetail { skipped: Some(reason.into()), running, ..StepDetail::default() })
-    }
-
-    fn broke(cause: Cause) -> Self {
-        Self::Broke(cause, Box::default())
-    }
-}
-
-/// One step of one device.
-pub(super) trait StepMachine: Send + fmt::Debug {
-    /// Takes the outcome of the action asked for last (`None` at the start and after a retry), gives what is next.
-    fn next(&mut self, facts: &mut Facts, now: Time, outcome: Option<Outcome>) -> Turn;
-
-    /// Prepares for another attempt after the link or the station failed. Never lets a reset be sent twice blindly.
-    fn retry(&mut self);
-}
-
-/// An outcome that does not belong to the action: a defect, told as one.
-fn unexpected(step: &str, outcome: Option<&Outcome>) -> Turn {
-    Turn::broke(Cause::new(
-        Class::Internal,
-        "internal.unexpected_outcome",
-        format!("step {step} got an outcome that it did not ask for: {outcome:?}"),
-        "this is a defect of flashfleet: please report it with the journal",
-    ))
-}
+use turn::unexpected;

@@ -38,13 +38,23 @@ pub(super) struct Reboot {
     phase: Phase,
     answered: bool,
     recovered: bool,
+    /// How it was seen to leave.
+    left: Departure,
     /// When the device must answer at the latest.
     until: Time,
 }
 
 impl Reboot {
     pub(super) fn new(force: bool, boot_mode: Option<u8>) -> Self {
-        Self { force, boot_mode, phase: Phase::Start, answered: false, recovered: false, until: Time::ZERO }
+        Self {
+            force,
+            boot_mode,
+            phase: Phase::Start,
+            answered: false,
+            recovered: false,
+            left: Departure::None,
+            until: Time::ZERO,
+        }
     }
 
     /// Goes on waiting, for a device that answered and then fell silent: it left late.
@@ -89,6 +99,12 @@ impl Reboot {
             }
             (Phase::Awaiting, Some(Outcome::NeverReturned { left })) => {
                 RebootTurn::Broke(self.never_returned(facts, left))
+            }
+            // Trying again would start from a device that is known not to answer.
+            (Phase::Recovering, Some(Outcome::Failed(trouble))) => {
+                let mut cause = self.never_returned(facts, self.left);
+                cause.message = format!("{}; the recovery program failed: {trouble}", cause.message);
+                RebootTurn::Broke(cause)
             }
             (_, Some(Outcome::Failed(cause))) => RebootTurn::Broke(cause),
             (_, outcome) => RebootTurn::Broke(Cause::new(

@@ -129,7 +129,10 @@ impl Display {
             }
         }
         for trouble in troubles {
-            text.push_str(&format!("{trouble}\n  help: {}\n", trouble.help));
+            text.push_str(&format!(
+                "error[{}]: {}\n  help: {}\n",
+                trouble.code, trouble.message, trouble.help
+            ));
         }
         // A terminal that is gone does not change the outcome.
         let _ = self.out.write_all(text.as_bytes()).and_then(|()| self.out.flush());

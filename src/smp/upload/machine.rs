@@ -212,7 +212,7 @@ impl Upload {
         self.next_id += 1;
         let first = offset == 0;
         let last = end == self.bytes.len();
-        let (timeout, retries) = if first && self.may_shrink() {
+        let (timeout, retries) = if self.may_shrink() {
             // A message that is too long meets silence however often it is sent.
             (self.config.timeouts.first, 0)
         } else if first {
@@ -311,9 +311,7 @@ impl Upload {
     fn handle_refusal(&mut self, now: Time, chunk: &InFlight, error: ResponseError) {
         match error.source {
             // Servers that cut a message that is too long, as over UDP, say that it is damaged.
-            DecodeError::Device(device) if chunk.start == 0 && device.is_corrupt() && self.may_shrink() => {
-                self.shrink()
-            }
+            DecodeError::Device(device) if device.is_corrupt() && self.may_shrink() => self.shrink(),
             DecodeError::Device(device) if device.is_busy() => self.pause(now, chunk, device),
             DecodeError::Device(error) => {
                 let request = RequestId::of::<UploadChunk<'_>>();
@@ -326,7 +324,7 @@ impl Upload {
     fn handle_silence(&mut self, chunk: &InFlight, error: ExchangeError) {
         if let ExchangeError::NoAnswer { sends, .. } = error {
             self.stats.resent_chunks += u64::from(sends.saturating_sub(1));
-            if chunk.start == 0 && self.may_shrink() {
+            if self.may_shrink() {
                 return self.shrink();
             }
             if chunk.end == self.bytes.len() {
@@ -336,7 +334,7 @@ impl Upload {
         self.fail_unanswered(chunk.start, error);
     }
 
-    /// Whether the trouble with the first chunk may still be blamed on its length.
+    /// Whether trouble may still be blamed on the length of the chunk, which is the first one then.
     fn may_shrink(&self) -> bool {
         !self.taken
             && self.stats.shrunk_to.is_none()

@@ -12,4 +12,6 @@ pub use types::{
 #[cfg(test)]
 mod fake;
 #[cfg(test)]
+mod steps;
+#[cfg(test)]
 mod tests;

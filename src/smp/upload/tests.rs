@@ -408,6 +408,17 @@ fn guessed_length_shrinks_once_after_silence() {
 }
 
 #[test]
+fn length_that_was_taken_once_is_not_blamed() {
+    let mut server = Server::new(Kind::Recovery(1));
+    server.instead.insert(3, offset(0));
+    let mut bench = Bench::losing(server, |way, number| way == Way::Request && number >= 4);
+    let config = UploadConfig { shrink_to: Some(128), ..config() };
+    let mut upload = upload(&image(2000), config).expect("an upload");
+    let error = bench.run(&mut upload).expect_err("silence");
+    assert_eq!((code(error).as_str(), upload.stats().shrunk_to), ("link.no_answer", None));
+}
+
+#[test]
 fn guessed_length_shrinks_where_the_server_got_a_part() {
     let image = image(2000);
     let mut server = Server::new(Kind::Zephyr);
@@ -425,26 +436,4 @@ fn guessed_length_shrinks_where_the_server_got_a_part() {
         let error = Bench::new(server).run(&mut upload(&image, config).expect("an upload"));
         assert_eq!(code(error.expect_err("damaged")), "smp.mgmt.corrupt");
     }
-}
-
-#[test]
-fn outcome_of_a_chunk_that_is_over_changes_nothing() {
-    let image = image(2000);
-    let mut upload = upload(&image, config()).expect("an upload");
-    let Action::Send(chunk) = upload.poll(Duration::ZERO) else { panic!("expected a chunk") };
-    assert_eq!(upload.poll(Duration::ZERO), Action::Wait(None));
-    let answer = crate::smp::Answer {
-        request: chunk.request.id(),
-        version: crate::smp::Version::V2,
-        payload: offset(chunk.len),
-        rtt: Duration::ZERO,
-        sends: 1,
-    };
-    upload.handle_outcome(Duration::ZERO, chunk.id, Ok(answer.clone()));
-    let before = upload.progress();
-    let refused = crate::smp::Answer { payload: group_error(13), ..answer };
-    upload.handle_outcome(Duration::ZERO, chunk.id, Ok(refused));
-    upload.handle_list(Duration::ZERO, ListOutcome::Present);
-    assert_eq!(upload.progress(), before);
-    assert!(matches!(upload.poll(Duration::ZERO), Action::Send(_)));
 }

@@ -1,0 +1,135 @@
+//! How much of the wire an upload uses, and what a fleet costs against one device. Prints ratios from one run on one
+//! machine; nothing here passes or fails.
+//!
+//! The limit is that of `smp::chunk::limit_bytes_per_s`: baud / 10 × image bytes ÷ wire bytes of a full frame. The erase
+//! before the first answer does not count.
+#![expect(clippy::print_stdout, reason = "the table is what a bench is for")]
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use flashfleet::actors::{RunOptions, Source, in_system, run};
+use flashfleet::cause::Cause;
+use flashfleet::client::{Client, ClientOptions, Conversation, UploadRequest};
+use flashfleet::identity::Identity;
+use flashfleet::image::{Image, ImageBuilder};
+use flashfleet::plan::{Expect, LinkOptions, Match, MatchKind, Plan, Policy, Step, Target};
+use flashfleet::report::{Display, Outcome, Outputs, ReporterCore};
+use flashfleet::sim::{Fleet, SimSpec};
+use flashfleet::transport::Candidate;
+
+fn image(size: usize) -> Arc<Image> {
+    let payload: Vec<u8> = (0..size).map(|n| n.to_le_bytes()[0]).collect();
+    Arc::new(
+        Image::from_bytes(ImageBuilder::new().version("2.0.0").payload(&payload).build()).expect("an image"),
+    )
+}
+
+fn main() {
+    println!("| link | buffer | image | rate | limit | share |");
+    println!("| --- | --- | --- | --- | --- | --- |");
+    for (baud, size) in [(115_200_u32, 32 * 1024), (1_000_000, 256 * 1024)] {
+        for buf_size in [384, 1024, 2048] {
+            share(baud, buf_size, size);
+        }
+    }
+    println!();
+    println!("| devices | wall time | against one |");
+    println!("| --- | --- | --- |");
+    let one = fleet(1);
+    println!("| 1 | {:.2} s | 1.00 |", one.as_secs_f64());
+    let many = fleet(64);
+    println!("| 64 | {:.2} s | {:.2} |", many.as_secs_f64(), many.as_secs_f64() / one.as_secs_f64());
+}
+
+/// One upload over a paced link.
+fn share(baud: u32, buf_size: u32, size: usize) {
+    let image = image(size);
+    let figures = in_system(async {
+        let spec = SimSpec { baud: Some(baud), buf_size, ..SimSpec::default() };
+        let fleet = Fleet::new(&spec).expect("a fleet");
+        let link = fleet.connector(0).connect().await.expect("a link");
+        let mut client = Client::new(link, ClientOptions::default(), Conversation::default());
+        client.limits().await.expect("limits");
+        // The first answer comes after the erase: the clock of the share starts there.
+        let mut first = None;
+        let mut progress = |done: u64, _total: u64| {
+            first.get_or_insert((Instant::now(), done));
+        };
+        let uploaded = client
+            .upload(
+                Arc::clone(image.bytes()),
+                *image.file_sha256(),
+                image.hash(),
+                UploadRequest::default(),
+                &mut progress,
+            )
+            .await
+            .expect("an upload");
+        let (start, done) = first.expect("a first answer");
+        let rest = uploaded.figures.bytes - done;
+        (
+            rest as f64 / start.elapsed().as_secs_f64(),
+            uploaded.figures.link_limit_bytes_per_s.expect("a limit"),
+        )
+    });
+    let (rate, limit) = figures;
+    println!("| {baud} baud | {buf_size} | {size} | {rate:.0} B/s | {limit:.0} B/s | {:.3} |", rate / limit);
+}
+
+struct Simulated(Fleet);
+
+#[async_trait]
+impl Source for Simulated {
+    async fn candidates(&self, _: &Target) -> Result<Vec<Candidate>, Cause> {
+        let candidate = |connector: Arc<dyn flashfleet::transport::Connector>| {
+            let address = connector.address();
+            Candidate { key: address.clone(), address, identity: Identity::default(), connector, claim: true }
+        };
+        Ok(self.0.connectors().into_iter().map(candidate).collect())
+    }
+}
+
+/// A whole run of `count` devices at 115200 baud: upload, test boot, confirm, reset.
+fn fleet(count: usize) -> Duration {
+    let target = Target {
+        name: "bench".to_owned(),
+        matcher: Match {
+            kind: MatchKind::Sim(SimSpec::default()),
+            bootloader_usb: None,
+            serial_number: None,
+            product: None,
+            hub_path: None,
+        },
+        link: LinkOptions::default(),
+        discover: Duration::from_secs(10),
+        expect: Expect { min: count, max: Some(count) },
+        steps: vec![
+            Step::Upload { image: "app".to_owned(), image_number: 0, upgrade_only: false, force: false },
+            Step::TestBoot,
+            Step::Confirm,
+            Step::Reset { force: false, boot_mode: None },
+        ],
+    };
+    let plan = Plan {
+        name: "bench".to_owned(),
+        path: "bench.yaml".into(),
+        sha256: String::new(),
+        images: BTreeMap::from([("app".to_owned(), image(32 * 1024))]),
+        targets: vec![target],
+        policy: Policy::default(),
+    };
+    in_system(async move {
+        let spec = SimSpec { count, baud: Some(115_200), ..SimSpec::default() };
+        let source = Arc::new(Simulated(Fleet::new(&spec).expect("a fleet")));
+        let core = ReporterCore::new(Outputs::default(), Display::hidden());
+        let (_open, interrupts) = tokio::sync::mpsc::unbounded_channel();
+        let options = RunOptions { run_id: "bench".to_owned(), ..RunOptions::default() };
+        let start = Instant::now();
+        let finished = run(Arc::new(plan), options, source, core, interrupts).await.expect("a report");
+        assert_eq!(finished.outcome(), Outcome::Passed, "a bench of a run that fails measures nothing");
+        start.elapsed()
+    })
+}

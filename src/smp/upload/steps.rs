@@ -1,0 +1,78 @@
+//! Tests of the upload step by step, without a server and a link.
+
+use std::time::Duration;
+
+use super::fake::{group_error, image, offset, smp_error, upload};
+use super::*;
+use crate::smp::{Answer, Version};
+
+fn config() -> UploadConfig {
+    UploadConfig::new(256)
+}
+
+/// The answer to a chunk with this payload.
+fn answer(chunk: &ChunkRequest, payload: Vec<u8>) -> Answer {
+    Answer { request: chunk.request.id(), version: Version::V2, payload, rtt: Duration::ZERO, sends: 1 }
+}
+
+/// Everything that the upload sends before it waits, and until when.
+fn sent(upload: &mut Upload, now: Duration) -> (Vec<ChunkRequest>, Option<Duration>) {
+    let mut chunks = Vec::new();
+    loop {
+        match upload.poll(now) {
+            Action::Send(chunk) => chunks.push(chunk),
+            Action::Cancel(_) => {}
+            Action::Wait(until) => return (chunks, until),
+            other => panic!("expected chunks, got {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn chunk_that_was_taken_in_part_is_gone_on_from_at_once() {
+    let now = Duration::ZERO;
+    let mut upload = upload(&image(5000), UploadConfig { window: 3, ..config() }).expect("an upload");
+    let (first, _) = sent(&mut upload, now);
+    upload.handle_outcome(now, first[0].id, Ok(answer(&first[0], offset(first[0].len))));
+    let (chunks, _) = sent(&mut upload, now);
+    let part = chunks[0].offset + 8;
+    upload.handle_outcome(now, chunks[0].id, Ok(answer(&chunks[0], offset(part))));
+    for late in &chunks[1..] {
+        assert_eq!(upload.poll(now), Action::Cancel(late.id), "it lies beyond what the server wants next");
+    }
+    let (next, _) = sent(&mut upload, now);
+    assert_eq!((next.len(), next[0].offset), (3, part));
+}
+
+#[test]
+fn window_shrinks_when_the_server_is_out_of_buffers() {
+    let config = UploadConfig { window: 3, ..config() };
+    let mut upload = upload(&image(5000), config).expect("an upload");
+    let mut now = Duration::ZERO;
+    let (first, _) = sent(&mut upload, now);
+    assert_eq!(first.len(), 1, "the first chunk goes alone");
+    upload.handle_outcome(now, first[0].id, Ok(answer(&first[0], offset(first[0].len))));
+    for window in [3, 2, 1, 1] {
+        let (chunks, until) = sent(&mut upload, now);
+        assert_eq!((chunks.len(), until), (window, None));
+        assert_eq!(chunks[0].offset, first[0].len, "what was not taken goes again");
+        upload.handle_outcome(now, chunks[0].id, Ok(answer(&chunks[0], smp_error(2))));
+        let (none, until) = sent(&mut upload, now);
+        assert_eq!(none, []);
+        now = until.expect("a pause");
+    }
+}
+
+#[test]
+fn outcome_of_a_chunk_that_is_over_changes_nothing() {
+    let image = image(2000);
+    let mut upload = upload(&image, config()).expect("an upload");
+    let Action::Send(chunk) = upload.poll(Duration::ZERO) else { panic!("expected a chunk") };
+    assert_eq!(upload.poll(Duration::ZERO), Action::Wait(None));
+    upload.handle_outcome(Duration::ZERO, chunk.id, Ok(answer(&chunk, offset(chunk.len))));
+    let before = upload.progress();
+    upload.handle_outcome(Duration::ZERO, chunk.id, Ok(answer(&chunk, group_error(13))));
+    upload.handle_list(Duration::ZERO, ListOutcome::Present);
+    assert_eq!(upload.progress(), before);
+    assert!(matches!(upload.poll(Duration::ZERO), Action::Send(_)));
+}

@@ -1,0 +1,7 @@
+//! The program as its users start it: exit codes, stable codes, lines and columns, and that nothing is written to a device
+//! that should not be.
+
+mod bad_input;
+mod links;
+mod runs;
+mod station;

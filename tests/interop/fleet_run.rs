@@ -1,0 +1,193 @@
+//! Runs flashfleet itself, as its users do, and reads what it reports. What the devices really hold is not asked
+//! here: that is for `readback.rs`, which is not flashfleet.
+
+use std::fmt::Display;
+use std::io::Read;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::error::{Context, Result, RigError};
+use crate::images::Image;
+
+/// A run that is not over by then hangs. Every plan here is over in a third of it, on a machine of two slow cores.
+const RUN_LIMIT: Duration = Duration::from_secs(300);
+/// How often it is looked whether flashfleet is done.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// The folder that a person would work in: images, plans, reports.
+#[derive(Debug)]
+pub(crate) struct Station {
+    folder: TempDir,
+}
+
+/// A run that ended.
+#[derive(Debug)]
+pub(crate) struct Run {
+    /// The exit code.
+    pub(crate) code: i32,
+    /// The JSON report.
+    pub(crate) report: Value,
+    /// The JUnit report.
+    pub(crate) junit: String,
+    /// What was said to people.
+    pub(crate) said: String,
+}
+
+/// What a program printed, and its exit code.
+struct Ended {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+impl Station {
+    pub(crate) fn new() -> Result<Self> {
+        Ok(Self { folder: tempfile::Builder::new().prefix("station-").tempdir()? })
+    }
+
+    /// A path in the folder.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Puts an image into the folder.
+    pub(crate) fn image(&self, name: &str, image: &Image) -> Result<()> {
+        std::fs::write(self.path(name), &image.bytes).context(name)
+    }
+
+    /// Puts a plan into the folder.
+    pub(crate) fn plan(&self, name: &str, text: &str) -> Result<PathBuf> {
+        let path = self.path(&format!("{name}.yaml"));
+        std::fs::write(&path, text).context(path.display())?;
+        Ok(path)
+    }
+
+    /// `flashfleet run` of a plan with `options`, and what it reports. Reports are named after the plan, and have to be
+    /// whole: the report's exit code is the program's, and JUnit has one case per planned step of each device.
+    pub(crate) fn run(&self, name: &str, plan: &str, options: &[&str]) -> Result<Run> {
+        let plan = self.plan(name, plan)?;
+        let file = |ending: &str| self.path(&format!("{name}.{ending}")).to_string_lossy().into_owned();
+        let (json, junit, journal) = (file("json"), file("xml"), file("jsonl"));
+        let mut arguments = vec!["run".to_owned(), plan.to_string_lossy().into_owned()];
+        for (option, value) in [
+            ("--json", &json),
+            ("--junit", &junit),
+            ("--journal", &journal),
+            ("--progress", &"none".to_owned()),
+        ] {
+            arguments.extend([option.to_owned(), value.clone()]);
+        }
+        arguments.extend(options.iter().map(|option| (*option).to_owned()));
+        let ended = flashfleet(&arguments)?;
+        let report = std::fs::read_to_string(&json).context(format!("{json}; it said:\n{}", ended.err))?;
+        let run = Run {
+            code: ended.code,
+            report: serde_json::from_str(&report).context(json)?,
+            junit: std::fs::read_to_string(&junit).context(junit)?,
+            said: ended.err,
+        };
+        run.check_whole()?;
+        Ok(run)
+    }
+
+    /// `flashfleet list --json` of a plan.
+    pub(crate) fn list(&self, name: &str, plan: &str) -> Result<Value> {
+        let plan = self.plan(name, plan)?;
+        let arguments = ["list".to_owned(), "--json".to_owned(), plan.to_string_lossy().into_owned()];
+        let ended = flashfleet(&arguments)?;
+        if ended.code != 0 {
+            return Err(RigError::new(format!("flashfleet list: exit code {}\n{}", ended.code, ended.err)));
+        }
+        serde_json::from_str(&ended.out).context(format!("flashfleet list said {}", ended.out))
+    }
+}
+
+impl Run {
+    /// The device with this address, for example `tcp:127.0.0.1:4001`.
+    pub(crate) fn device(&self, address: impl Display) -> Result<&Value> {
+        let address = address.to_string();
+        let mut found = self.devices().iter().filter(|device| device["address"] == address.as_str());
+        match (found.next(), found.next()) {
+            (Some(device), None) => Ok(device),
+            _ => Err(RigError::new(format!("expected one device at {address}\n{self}"))),
+        }
+    }
+
+    /// Every device of the report.
+    pub(crate) fn devices(&self) -> &[Value] {
+        self.report["devices"].as_array().map_or(&[], Vec::as_slice)
+    }
+
+    fn check_whole(&self) -> Result<()> {
+        if self.report["run"]["exit_code"] != self.code {
+            return Err(RigError::new(format!("the report has another exit code than the program\n{self}")));
+        }
+        let junit = roxmltree::Document::parse(&self.junit).context("JUnit report")?;
+        let tags =
+            |name: &'static str| junit.descendants().filter(move |node| node.has_tag_name(name)).count();
+        let steps: usize =
+            self.devices().iter().filter_map(|device| device["steps"].as_array()).map(Vec::len).sum();
+        if (tags("testsuite"), tags("testcase")) != (self.devices().len(), steps) {
+            let junit = &self.junit;
+            return Err(RigError::new(format!("JUnit and JSON report differ\n{self}\n{junit}")));
+        }
+        Ok(())
+    }
+}
+
+/// Everything that helps to understand why a test failed.
+impl Display for Run {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "exit code {}\n{}\n{:#}", self.code, self.said, self.report)
+    }
+}
+
+/// The step of a device's report with this name.
+pub(crate) fn step<'a>(device: &'a Value, name: &str) -> Result<&'a Value> {
+    let steps = device["steps"].as_array().into_iter().flatten();
+    steps
+        .into_iter()
+        .find(|step| step["name"] == name)
+        .ok_or_else(|| RigError::new(format!("expected a step {name} in {device:#}")))
+}
+
+/// Runs flashfleet to its end.
+fn flashfleet(arguments: &[String]) -> Result<Ended> {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_flashfleet"))
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .context("flashfleet")?;
+    let (mut stdout, mut stderr) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+    let out = std::thread::spawn(move || read_all(&mut stdout));
+    let err = std::thread::spawn(move || read_all(&mut stderr));
+    let until = Instant::now() + RUN_LIMIT;
+    let status = loop {
+        match child.try_wait()? {
+            Some(status) => break Some(status),
+            None if Instant::now() > until => {
+                child.kill()?;
+                child.wait()?;
+                break None;
+            }
+            None => std::thread::sleep(LOOK),
+        }
+    };
+    let (out, err) = (out.join().unwrap(), err.join().unwrap());
+    match status.and_then(|status| status.code()) {
+        Some(code) => Ok(Ended { code, out, err }),
+        None => Err(RigError::new(format!("flashfleet {arguments:?} did not end by itself\n{out}\n{err}"))),
+    }
+}
+
+fn read_all(stream: &mut impl Read) -> String {
+    let mut bytes = Vec::new();
+    let _ = stream.read_to_end(&mut bytes);
+    String::from_utf8_lossy(&bytes).into_owned()
+}
