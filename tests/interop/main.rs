@@ -16,6 +16,7 @@ mod fleet_losses;
 mod fleet_native;
 mod fleet_reverts;
 mod fleet_run;
+mod fleet_slots;
 mod fleet_trace;
 mod gdb;
 mod images;
