@@ -388,6 +388,14 @@ impl Handler<Interrupt> for Scheduler {
     fn handle(&mut self, _: Interrupt, ctx: &mut Self::Context) {
         self.stop = if self.stop == Stop::No { Stop::AfterStep } else { Stop::Now };
         self.close(Outcome::Interrupted, interrupted());
+        let (code, message) = match self.stop {
+            Stop::Now => ("run.stopping_now", "interrupted again: stopping at once"),
+            _ => (
+                "run.stopping",
+                "interrupted: running devices finish the step they are in, no further one is started; once more stops at once",
+            ),
+        };
+        self.tell(None, EventKind::Note { code: code.to_owned(), message: message.to_owned() });
         for entry in self.entries.iter().filter(|entry| entry.state == State::Running) {
             entry.addr.do_send(Halt(self.stop));
         }
