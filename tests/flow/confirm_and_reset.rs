@@ -46,7 +46,8 @@ fn a_confirm_that_is_gone_after_the_last_reset_is_found_though_the_image_runs() 
 
 #[test]
 fn a_reset_requires_what_was_proven_and_not_what_was_only_uploaded() {
-    let other = Step::Upload { image: "other".to_owned(), image_number: 0, upgrade_only: false, force: false };
+    let other =
+        Step::Upload { image: "other".to_owned(), image_number: 0, upgrade_only: false, force: false };
     let mut steps = default_steps();
     steps.insert(3, other);
     let walk = walk(&mut Board::new(), &config(steps));

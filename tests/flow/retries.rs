@@ -126,8 +126,6 @@ fn a_stop_lets_the_step_end_and_starts_no_other() {
 fn a_stop_before_the_first_step_leaves_the_device_untouched() {
     let mut flow = Flow::new(&config(vec![upload()]));
     flow.stop_after_step(Cause::new(Class::Station, "run.interrupted", "interrupted", "run again"));
-    let Directive::Finished(result) = flow.next(Duration::ZERO) else {
-        panic!("nothing is to be done")
-    };
+    let Directive::Finished(result) = flow.next(Duration::ZERO) else { panic!("nothing is to be done") };
     assert_eq!((result.verdict, result.changed), (Verdict::Aborted, false));
 }
