@@ -161,6 +161,8 @@ impl Scout {
 fn drop_blocked_siblings(devices: &mut Vec<Manned>) {
     let board = |manned: &Manned| {
         let usb = manned.found.identity.usb.as_ref()?;
+        // Without either, two boards of one kind would look like one.
+        usb.serial_number.as_ref().or(usb.hub_path.as_ref())?;
         Some((usb.vid, usb.pid, usb.serial_number.clone(), usb.hub_path.clone()))
     };
     let answering: HashSet<_> =
