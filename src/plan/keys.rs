@@ -259,7 +259,7 @@ pub(super) static POLICY: Table = Table {
         opt(
             "attempts",
             Kind::Whole(1, 100),
-            "Attempts per device: for link and station causes only, never after an image was refused or reverted. Default: 1.",
+            "Attempts per device: for link and station causes only, never after an image was refused or reverted. Default: 3.",
         ),
         opt(
             "recover",
