@@ -325,7 +325,7 @@ impl Scheduler {
             let cause = Cause::new(
                 Class::Plan,
                 "policy.canary_failed",
-                format!("expected the first {} devices to pass, {bad} did not", policy.canary),
+                format!("expected every canary (the first {}) to pass, {bad} did not", policy.canary),
                 "look at the canary's cause before the rest of the devices get this firmware",
             );
             self.close(Outcome::Stopped, cause);

@@ -106,7 +106,7 @@ fn load(reader: &Reader<'_>, at: &Range<usize>, base: &Path, name: &str) -> Opti
 }
 
 /// A file in the same folder with a name that is close.
-fn similar_file(path: &Path) -> Option<String> {
+pub(super) fn similar_file(path: &Path) -> Option<String> {
     let wanted = path.file_name()?.to_str()?;
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let names: Vec<String> = std::fs::read_dir(folder)

@@ -23,7 +23,7 @@ const MAX_SIZE: u64 = 1 << 20;
 /// # Errors
 /// Everything that is wrong, with its places in the file.
 pub fn load(path: &Path) -> Result<Plan, Diagnostics> {
-    let of_file = |code, message, help| Diagnostics::of_file(path, code, message, help);
+    let of_file = |code, message, help: &str| Diagnostics::of_file(path, code, message, help);
     if path.is_dir() {
         let help = "name the plan file in it";
         return Err(of_file(
@@ -35,7 +35,11 @@ pub fn load(path: &Path) -> Result<Plan, Diagnostics> {
     let mut bytes = Vec::new();
     // One byte more than allowed tells a file that is too large, whatever its length says.
     File::open(path).and_then(|file| file.take(MAX_SIZE + 1).read_to_end(&mut bytes)).map_err(|error| {
-        of_file("plan.unreadable", format!("cannot read the plan: {error}"), "check the path")
+        let help = match images::similar_file(path).filter(|_| !path.exists()) {
+            Some(similar) => format!("check the path; did you mean `{similar}`?"),
+            None => "check the path".to_owned(),
+        };
+        of_file("plan.unreadable", format!("cannot read the plan: {error}"), &help)
     })?;
     if bytes.len() as u64 > MAX_SIZE {
         let message = format!("the plan is larger than {MAX_SIZE} bytes");

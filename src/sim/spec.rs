@@ -274,6 +274,10 @@ impl SimSpec {
         require(version.is_ok(), "version", version.err().unwrap_or_default());
         for fault in std::iter::once(&self.fault).chain(&self.faults) {
             fault.problems(self.count, &mut problems);
+            if fault.upload_mismatch && !self.image_check {
+                let message = "expected image_check: true with it: a server that checks nothing finds no mismatch";
+                problems.push(SpecError { field: "upload_mismatch", message: message.to_owned() });
+            }
         }
         problems
     }

@@ -156,6 +156,8 @@ fn plans_that_are_no_plans() {
     }
     let said = station.say(&["run", "no-such-plan.yaml"]);
     assert_eq!(said.exit, 2, "{}", said.err);
+    let said = station.say(&["run", "plam.yaml"]);
+    assert!(said.exit == 2 && said.err.contains("did you mean `plan.yaml`?"), "{}", said.err);
     let said = station.say(&["run", "."]);
     assert_eq!(said.exit, 2, "{}", said.err);
 }
