@@ -58,6 +58,7 @@ pub async fn run(
     let targets = selected(&plan, &options.only);
     let scout = Scout {
         attempts: plan.policy.attempts,
+        ask_all: false,
         plan: Arc::clone(&plan),
         source,
         reporter: reporter.clone(),
@@ -104,7 +105,14 @@ pub async fn survey(
 ) -> Survey {
     let clock = Clock::start();
     let reporter = Reporter::new(core, clock).start();
-    let scout = Scout { attempts: 1, plan: Arc::clone(&plan), source, reporter: reporter.clone(), clock };
+    let scout = Scout {
+        attempts: 1,
+        ask_all: true,
+        plan: Arc::clone(&plan),
+        source,
+        reporter: reporter.clone(),
+        clock,
+    };
     let mut targets = Vec::new();
     for index in selected(&plan, &options.only) {
         let devices = scout.clone().discover(index).await;

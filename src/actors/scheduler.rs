@@ -104,6 +104,10 @@ impl Scheduler {
 
     /// All targets have been looked for: tells what was found and starts, or refuses to.
     fn matched(&mut self, ctx: &mut Context<Self>) {
+        // Interrupted while the last target was looked for: the run is over, and nothing may start any more.
+        if self.done.is_none() {
+            return;
+        }
         let plan = Arc::clone(&self.scout.plan);
         let mut surveyed = std::mem::take(&mut self.surveyed);
         surveyed.sort_by_key(|survey| survey.target);
@@ -209,7 +213,8 @@ impl Scheduler {
     /// How many may run at once: only the canaries until they have passed.
     fn limit(&self) -> usize {
         let canary = self.plan().policy.canary;
-        let begun = self.entries.len() - self.waiting.len();
+        // Devices that were refused before they started are no canaries.
+        let begun = self.entries.iter().filter(|entry| entry.started.is_some()).count();
         let passed = self.entries.iter().filter(|entry| entry.state == State::Done(Verdict::Passed)).count();
         if passed < canary {
             return self.parallel.min(self.running + canary.saturating_sub(begun));
@@ -309,6 +314,7 @@ impl Scheduler {
         let verdicts: Vec<Verdict> = self
             .entries
             .iter()
+            .filter(|entry| entry.started.is_some())
             .filter_map(|entry| match entry.state {
                 State::Done(verdict) => Some(verdict),
                 State::Waiting | State::Running => None,
@@ -388,6 +394,14 @@ impl Handler<Interrupt> for Scheduler {
     fn handle(&mut self, _: Interrupt, ctx: &mut Self::Context) {
         self.stop = if self.stop == Stop::No { Stop::AfterStep } else { Stop::Now };
         self.close(Outcome::Interrupted, interrupted());
+        let (code, message) = match self.stop {
+            Stop::Now => ("run.stopping_now", "interrupted again: stopping at once"),
+            _ => (
+                "run.stopping",
+                "interrupted: running devices finish the step they are in, no further one is started; once more stops at once",
+            ),
+        };
+        self.tell(None, EventKind::Note { code: code.to_owned(), message: message.to_owned() });
         for entry in self.entries.iter().filter(|entry| entry.state == State::Running) {
             entry.addr.do_send(Halt(self.stop));
         }

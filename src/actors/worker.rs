@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
 use crate::cause::{Cause, Class};
 use crate::client::{Client, ClientError, ClientOptions, Conversation, UploadRequest};
@@ -14,6 +14,7 @@ use crate::report::{Departure, DeviceId, EventKind, StepFinished, Verdict};
 use crate::smp::Time;
 use crate::smp::message::image::{Erase, ListImages, SetState, SlotInfo};
 use crate::smp::message::os::{BootloaderInfo, Reset};
+use crate::smp::upload::UploadError;
 use crate::transport::{Connector, Link, LinkError, LinkErrorKind};
 
 use super::clock::Clock;
@@ -22,8 +23,11 @@ use super::reporter::{Reporter, Tell};
 
 /// Silence that every device gets after it left: some parts wedge for ever if bytes arrive while they boot.
 const LEAST_QUIET: Duration = Duration::from_millis(500);
-/// How long a question waits for its answer while a device is expected back.
+/// How long a question waits for its answer while a device is expected back; longer where the plan's `timeout` is.
 const RETURN_QUESTION: Duration = Duration::from_secs(1);
+/// How long opening a port may take that was only found by searching: no deadline runs yet, and one port that hangs must
+/// not hold up the whole run.
+const PROBE_OPEN_WITHIN: Duration = Duration::from_secs(15);
 /// How often a port is looked for while a device is expected back.
 const LOOK_FOR_PORT: Duration = Duration::from_millis(50);
 /// How long a port that refuses is tried again: access rights are set, and modem daemons let go, a moment after it
@@ -49,7 +53,7 @@ pub(super) enum Stop {
 
 /// What asking a device for an echo shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Probed {
+pub enum Probed {
     /// It answers.
     Answers,
     /// It does not.
@@ -73,6 +77,8 @@ pub(super) struct Worker {
     /// While no link is open.
     conversation: Option<Conversation>,
     wrote: bool,
+    /// The link that was open last broke; it was not closed by us.
+    lost: bool,
     /// Position of the step under way, for progress.
     step: usize,
 }
@@ -101,14 +107,20 @@ impl Worker {
             client: None,
             conversation: None,
             wrote: false,
+            lost: false,
             step: 0,
         }
     }
 
     /// Whether the device answers an echo. What does not stays closed.
     pub(super) async fn probe(&mut self) -> Probed {
-        let probed = match self.client().await {
-            Ok(client) => match client.echo_once(RETURN_QUESTION).await {
+        let question = self.question();
+        let opened = match timeout(PROBE_OPEN_WITHIN, self.client()).await {
+            Ok(opened) => opened,
+            Err(_elapsed) => return Probed::Silent,
+        };
+        let probed = match opened {
+            Ok(client) => match client.echo_once(question).await {
                 Ok(()) => return Probed::Answers,
                 Err(_) => Probed::Silent,
             },
@@ -135,6 +147,7 @@ impl Worker {
         deadline: Instant,
         stop: &mut watch::Receiver<Stop>,
     ) -> DeviceResult {
+        let allowed = deadline.saturating_duration_since(Instant::now());
         loop {
             if *stop.borrow() >= Stop::AfterStep {
                 flow.stop_after_step(interrupted());
@@ -151,7 +164,7 @@ impl Worker {
             let (verdict, cause) = tokio::select! {
                 biased;
                 () = stopped_now(stop) => (Verdict::Aborted, interrupted()),
-                () = sleep_until(deadline) => (Verdict::TimedOut, deadline_passed(flow.current_step())),
+                () = sleep_until(deadline) => (Verdict::TimedOut, deadline_passed(allowed, flow.current_step())),
                 outcome = self.perform(action) => {
                     if self.wrote {
                         flow.note_written();
@@ -199,6 +212,7 @@ impl Worker {
                 // A link that failed once is opened anew: what arrives late on the old one is nobody's answer.
                 if cause.class == Class::Link {
                     self.disconnect().await;
+                    self.lost = cause.code == "link.disconnected";
                 }
                 Outcome::Failed(cause)
             }
@@ -231,15 +245,26 @@ impl Worker {
     }
 
     async fn set_state(&mut self, hash: Vec<u8>, confirm: bool) -> Result<Outcome, Cause> {
-        let state = self.client().await?.request(&SetState { hash: Some(hash), confirm }).await?;
-        self.wrote = true;
-        Ok(Outcome::State(state))
+        let wrote = self.about_to_write().await?;
+        let result = self.client().await?.request(&SetState { hash: Some(hash), confirm }).await;
+        self.wrote = wrote || !is_refusal(&result);
+        Ok(Outcome::State(result?))
     }
 
     async fn erase(&mut self, slot: u32) -> Result<Outcome, Cause> {
-        self.client().await?.request_within(&Erase { slot: Some(slot) }, ERASE_TIMEOUT).await?;
-        self.wrote = true;
+        let wrote = self.about_to_write().await?;
+        let erase = Erase { slot: Some(slot) };
+        let result = self.client().await?.request_within(&erase, ERASE_TIMEOUT).await;
+        self.wrote = wrote || !is_refusal(&result);
+        result?;
         Ok(Outcome::Done)
+    }
+
+    /// Opens the link where none is open, and counts what is sent from now on as written, should it be cut off or its
+    /// answer be lost. Gives whether anything was written before, for a device that then refuses.
+    async fn about_to_write(&mut self) -> Result<bool, LinkError> {
+        self.client().await?;
+        Ok(std::mem::replace(&mut self.wrote, true))
     }
 
     async fn echo(&mut self, text: String) -> Result<Outcome, Cause> {
@@ -255,7 +280,8 @@ impl Worker {
                 "this is a defect of flashfleet: the plan should have been refused",
             ));
         };
-        self.client().await?;
+        self.client().await?.limits().await?;
+        let before = self.about_to_write().await?;
         let request = UploadRequest { image_number, upgrade_only };
         let mut progress = Progress {
             id: self.id.clone(),
@@ -264,33 +290,40 @@ impl Worker {
             clock: self.clock,
             last: None,
         };
-        // Not through `client()`: its borrow would keep `wrote` out of reach of the progress below.
         let Some(client) = self.client.as_mut() else { return Err(lost().into()) };
-        let wrote = &mut self.wrote;
+        let mut arrived = false;
         let result = upload(client, &image, request, |done, total| {
-            *wrote |= done > 0;
+            arrived |= done > 0;
             progress.tell(done, total);
         })
         .await;
+        self.wrote = before || arrived || !is_refusal(&result);
         let uploaded = result?;
-        self.wrote = true;
         Ok(Outcome::Uploaded { figures: uploaded.figures, notes: uploaded.notes })
     }
 
     async fn reset(&mut self, force: bool, boot_mode: Option<u8>) -> Result<Outcome, Cause> {
         let request = Reset { force: force.then_some(true), boot_mode };
+        let wrote = self.about_to_write().await?;
         let result = self.client().await?.request(&request).await;
-        self.wrote = true;
+        self.wrote = wrote || !is_refusal(&result);
         match result {
             Ok(_) => Ok(Outcome::ResetSent { answered: true }),
-            // No answer, or a link that went with the device: what came of it is found out by looking.
-            Err(ClientError::Unanswered { .. }) => Ok(Outcome::ResetSent { answered: false }),
-            Err(ClientError::Link(error)) if error.kind == LinkErrorKind::Disconnected => {
+            Err(error @ (ClientError::Device { .. } | ClientError::Encode(_))) => Err(error.into()),
+            // A link that went with the device, or that broke while the message was under way.
+            Err(ClientError::Link(error)) => {
                 self.disconnect().await;
+                self.lost = error.kind == LinkErrorKind::Disconnected;
                 Ok(Outcome::ResetSent { answered: false })
             }
-            Err(error) => Err(error.into()),
+            // No answer, or none that can be read: what came of it is found out by looking.
+            Err(_) => Ok(Outcome::ResetSent { answered: false }),
         }
+    }
+
+    /// How long one question waits: some links are slower than most, and the plan knows.
+    fn question(&self) -> Duration {
+        self.options.timeout.unwrap_or_default().max(RETURN_QUESTION)
     }
 
     /// Silence, then questions, until the device answers or its time is over.
@@ -298,6 +331,7 @@ impl Worker {
         let start = Instant::now();
         let end = start + within;
         let quiet = quiet.max(LEAST_QUIET);
+        let question = self.question();
         let mut left = Departure::None;
         let silent_until = match self.client.as_mut() {
             Some(client) => match timeout_at(start + quiet, client.listen()).await {
@@ -309,7 +343,9 @@ impl Worker {
                 Err(_elapsed) => start + quiet,
             },
             None => {
-                left = Departure::Gone;
+                if self.lost {
+                    left = Departure::Gone;
+                }
                 start + quiet
             }
         };
@@ -327,7 +363,7 @@ impl Worker {
                 }
             }
             let Some(client) = self.client.as_mut() else { continue };
-            match client.echo_once(RETURN_QUESTION).await {
+            match client.echo_once(question.min(end - Instant::now())).await {
                 Ok(()) => {
                     // What boots may have other buffers than what left.
                     client.forget_limits();
@@ -351,6 +387,7 @@ impl Worker {
 
     async fn recover(&mut self) -> Result<Outcome, Cause> {
         self.disconnect().await;
+        self.lost = false;
         let Some((program, arguments)) = self.recover.split_first() else { return Ok(Outcome::Done) };
         let ended = programs::run(program, arguments, &self.names).await?;
         if ended.code != Some(0) {
@@ -386,6 +423,7 @@ impl Worker {
     /// Goes on over a new link.
     fn adopt(&mut self, link: Box<dyn Link>) {
         let conversation = self.conversation.take().unwrap_or_default();
+        self.lost = false;
         self.client = Some(Client::new(link, self.options.clone(), conversation));
     }
 
@@ -462,6 +500,11 @@ async fn upload(
     client.upload(Arc::clone(image.bytes()), *image.file_sha256(), image.hash(), request, progress).await
 }
 
+/// Whether the device said no, so that nothing was done.
+fn is_refusal<T>(result: &Result<T, ClientError>) -> bool {
+    matches!(result, Err(ClientError::Device { .. } | ClientError::Upload(UploadError::Device { .. })))
+}
+
 async fn stopped_now(stop: &mut watch::Receiver<Stop>) {
     if stop.wait_for(|stop| *stop == Stop::Now).await.is_err() {
         // Nobody is left who could stop it.
@@ -488,12 +531,15 @@ pub(super) fn interrupted() -> Cause {
     )
 }
 
-fn deadline_passed(step: Option<&str>) -> Cause {
+fn deadline_passed(allowed: Duration, step: Option<&str>) -> Cause {
     let within = step.map_or_else(String::new, |step| format!(", it was in step {step}"));
     Cause::new(
         Class::Device,
         "device.deadline",
-        format!("expected the device to be done before its deadline{within}"),
+        format!(
+            "expected the device to be done within its deadline of {:.0} s{within}",
+            allowed.as_secs_f64()
+        ),
         "raise policy.deadline, or look in the report at which step takes so long",
     )
 }

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-use crate::smp::errors::DeviceError;
 use crate::smp::exchange::{Exchange, ExchangeConfig, ExchangeError, Policy, Ticket};
 use crate::smp::message::Request;
 use crate::smp::message::os::{Echo, Params};
@@ -18,6 +17,9 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_millis(2500);
 
 /// How long a message may take to go out, besides its time on the wire.
 const SEND_WITHIN: Duration = Duration::from_secs(10);
+
+/// How many messages are taken in although the time of a request is over: one of them may be its answer.
+const HEARD_LATE: u32 = 64;
 
 /// What outlives a link: which answers may still arrive. Keep one per device, also over reconnects.
 #[derive(Debug)]
@@ -124,8 +126,8 @@ impl Client {
                 "expected the echo that was sent, another text came back",
                 "the device or the link changes what is sent: check cable and baud rate",
             ))),
-            // A server without the echo command is a server that answers.
-            Err(error) if error.device().is_some_and(DeviceError::is_not_supported) => Ok(()),
+            // A server that refuses, as one without the echo command, is a server that answers.
+            Err(error) if error.device().is_some() => Ok(()),
             Err(error) => Err(error.into()),
         }
     }
@@ -231,6 +233,9 @@ impl Client {
         &mut self,
         until: Option<Time>,
     ) -> Result<(Ticket, Result<Answer, ExchangeError>), DriveError> {
+        // An answer that is there counts, also where its time has just passed; a device that never stops talking does not
+        // keep requests from ending.
+        let mut heard_late = 0;
         loop {
             while let Some(message) = self.conversation.exchange.poll_transmit(self.conversation.now()) {
                 // A wire that takes no byte (flow control, a stuck adapter) must not hold the device for ever.
@@ -252,6 +257,16 @@ impl Client {
                     let message = message.map_err(DriveError::Link)?;
                     let now = self.conversation.now();
                     self.conversation.exchange.handle_message(now, &message);
+                    if wake.is_some_and(|wake| wake <= now) {
+                        heard_late += 1;
+                    }
+                    if heard_late > HEARD_LATE {
+                        heard_late = 0;
+                        self.conversation.exchange.handle_timeout(now);
+                        if until.is_some_and(|until| until <= now) {
+                            return Err(DriveError::Elapsed);
+                        }
+                    }
                 }
                 () = sleep_until(epoch + wake.unwrap_or_default()), if wake.is_some() => {
                     let now = self.conversation.now();

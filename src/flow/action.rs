@@ -40,7 +40,8 @@ pub enum Action {
         /// The slot.
         slot: u32,
     },
-    /// Send one reset, never a second one. Answered by [`Outcome::ResetSent`].
+    /// Send one reset, never a second one. Answered by [`Outcome::ResetSent`] as soon as anything may have gone out, and
+    /// by [`Outcome::Failed`] only where the device refused or no link could be opened: then nothing was reset.
     Reset {
         /// Reset even where the application would refuse.
         force: bool,

@@ -8,7 +8,7 @@ use crate::image::Image;
 use crate::report::{ImageOutcome, ImageView, UploadFigures};
 use crate::smp::message::image::{ImageSlot, ImageState};
 
-use super::proof::Expected;
+use super::proof::{Expected, Proven};
 use super::slots::active;
 use super::{BootMode, FlowConfig};
 
@@ -29,8 +29,8 @@ pub(super) struct Facts {
     pub mode: Option<Option<BootMode>>,
     /// What must run, by image number: set by an upload step.
     pub expected: BTreeMap<u32, Expected>,
-    /// What must be proven again by a later reset: set by a test boot, a confirm, or a reset.
-    pub proven: bool,
+    /// What a later reset must find again, by image number: what a test boot or a confirm proved.
+    pub proven: BTreeMap<u32, Proven>,
     /// Whether anything was written to the device.
     pub changed: bool,
     /// Resets spent on settling slots.
@@ -55,10 +55,19 @@ impl Facts {
             state: None,
             mode: None,
             expected: BTreeMap::new(),
-            proven: false,
+            proven: BTreeMap::new(),
             changed: false,
             settling_resets: 0,
             records: BTreeMap::new(),
+        }
+    }
+
+    /// Everything that is expected was seen to run, and to be confirmed where `confirmed` says so.
+    pub(super) fn prove(&mut self, confirmed: bool) {
+        for (&image_number, expected) in &self.expected {
+            let earlier = self.proven.get(&image_number).filter(|proven| proven.expected == *expected);
+            let confirmed = confirmed || earlier.is_some_and(|proven| proven.confirmed);
+            self.proven.insert(image_number, Proven { expected: expected.clone(), confirmed });
         }
     }
 

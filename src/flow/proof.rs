@@ -16,6 +16,15 @@ pub(super) struct Expected {
     pub version: String,
 }
 
+/// What was seen to run, and must be found again after a reset.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Proven {
+    /// What runs.
+    pub expected: Expected,
+    /// It was read back as confirmed, so it must stay so.
+    pub confirmed: bool,
+}
+
 /// What a look after a boot shows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Proof {
@@ -82,6 +91,20 @@ pub(super) fn swap_pending(expected: &Expected) -> Cause {
             short_hash(&expected.hash)
         ),
         "the device answered without having rebooted into the bootloader: power-cycle it, or raise return_within",
+    )
+}
+
+/// The cause for a confirm that was accepted and does not show.
+pub(super) fn confirm_not_held(expected: &Expected) -> Cause {
+    Cause::new(
+        Class::Device,
+        "image.confirm_not_held",
+        format!(
+            "expected {} ({}) to be confirmed, the device accepted it and shows it as not confirmed",
+            expected.version,
+            short_hash(&expected.hash)
+        ),
+        "look at the device's image list and at its flash: the image reverts at the next reset",
     )
 }
 

@@ -250,6 +250,18 @@ impl Expect {
     pub fn holds(self, count: usize) -> bool {
         count >= self.min && self.max.is_none_or(|max| count <= max)
     }
+
+    /// For people: `24 devices`, `8 to 24 devices`, `at least 1 device`.
+    #[must_use]
+    pub fn in_words(self) -> String {
+        let devices =
+            |count: usize| if count == 1 { "1 device".to_owned() } else { format!("{count} devices") };
+        match self.max {
+            Some(max) if max == self.min => devices(max),
+            Some(max) => format!("{} to {}", self.min, devices(max)),
+            None => format!("at least {}", devices(self.min)),
+        }
+    }
 }
 
 impl std::fmt::Display for Expect {

@@ -3,5 +3,6 @@
 
 mod bad_input;
 mod links;
+mod programs;
 mod runs;
 mod station;

@@ -139,11 +139,20 @@ impl Line {
 
     /// Runs, and checks what must hold after every run, whatever happened.
     pub(crate) async fn run_with(&self, interrupts: mpsc::UnboundedReceiver<()>) -> Finished {
+        let source = Arc::new(Devices { by_target: self.devices.clone() });
+        self.run_from(source, interrupts).await
+    }
+
+    /// Like [`Self::run_with`], with devices from another source.
+    pub(crate) async fn run_from(
+        &self,
+        source: Arc<dyn Source>,
+        interrupts: mpsc::UnboundedReceiver<()>,
+    ) -> Finished {
         let folder = tempfile::tempdir().expect("a folder");
         let journal = folder.path().join("journal.jsonl");
         let paths = OutputPaths { journal: Some(journal.clone()), ..OutputPaths::default() };
         let core = ReporterCore::new(prepare_outputs(&paths).expect("outputs"), Display::hidden());
-        let source = Arc::new(Devices { by_target: self.devices.clone() });
         let plan = Arc::new(self.plan.clone());
         let finished = flashfleet::actors::run(plan, self.options.clone(), source, core, interrupts)
             .await

@@ -2,7 +2,10 @@
 //! held against what is true of the device.
 
 mod happy;
+mod interrupts;
 mod line;
+mod links;
 mod policy;
+mod tap;
 mod trouble;
 mod verdicts;

@@ -1,5 +1,7 @@
 //! What the plan's policy and its expectations allow, and what they hold back.
 
+use std::time::Duration;
+
 use flashfleet::identity::{Identity, UsbIdentity};
 use flashfleet::plan::{Expect, StopAfter};
 use flashfleet::report::{EventKind, Outcome, Verdict};
@@ -19,6 +21,7 @@ fn no_more_than_parallel_devices_are_at_work() {
         let finished = line.run().await;
         assert_eq!((finished.outcome, finished.most_at_once(|_| true)), (Outcome::Passed, 3));
         line.options.parallel = Some(1);
+        assert_eq!(line.run().await.most_at_once(|_| true), 1, "the command line wins");
         assert_eq!(eight().run().await.most_at_once(|_| true), 8, "unbounded by default");
     });
 }
@@ -132,6 +135,53 @@ fn the_rest_waits_for_the_canary_and_goes_on_when_it_passes() {
                 _ => {}
             }
         }
+    });
+}
+
+#[test]
+fn a_device_that_is_refused_before_it_starts_is_no_canary() {
+    for canary in [1, 2] {
+        in_virtual_time(async {
+            let mut line = eight();
+            let mut other = line.plan.targets[0].clone();
+            other.name = "other".to_owned();
+            line.plan.targets.push(other);
+            let shared = line.devices["line"][0].clone();
+            line.devices.insert("other".to_owned(), vec![shared]);
+            line.plan.policy.canary = canary;
+            let day = Duration::from_secs(24 * 3600);
+            let finished = tokio::time::timeout(day, line.run()).await.expect("the run ends");
+            assert_eq!(finished.report.summary.passed, 7, "{canary}");
+            assert_eq!(finished.report.summary.error, 2, "the shared device, once for each target");
+        });
+    }
+}
+
+#[test]
+fn devices_that_were_refused_before_they_started_do_not_stop_the_run() {
+    in_virtual_time(async {
+        let mut line = eight();
+        let mut other = line.plan.targets[0].clone();
+        other.name = "other".to_owned();
+        line.plan.targets.push(other);
+        let shared = line.devices["line"][0].clone();
+        line.devices.insert("other".to_owned(), vec![shared]);
+        line.plan.policy.parallel = Some(1);
+        line.plan.policy.stop_after =
+            Some(StopAfter { failures: Some(2), percent: Some(50.0), of_at_least: 2 });
+        assert_eq!(line.run().await.report.summary.passed, 7);
+    });
+}
+
+#[test]
+fn a_share_counts_only_once_enough_devices_have_finished() {
+    in_virtual_time(async {
+        let fault = FaultSpec { only: vec![1], crash_on_test_boot: true, ..FaultSpec::default() };
+        let mut line = Line::new(&SimSpec { count: 8, fault, ..SimSpec::default() });
+        line.plan.policy.parallel = Some(1);
+        line.plan.policy.stop_after = Some(StopAfter { failures: None, percent: Some(50.0), of_at_least: 4 });
+        let finished = line.run().await;
+        assert_eq!((finished.outcome, finished.report.summary.passed), (Outcome::NotPassed, 7));
     });
 }
 

@@ -43,6 +43,8 @@ pub(crate) struct Board {
     pub(crate) forgets_confirm: bool,
     /// A confirmed image goes away at the next reset all the same.
     pub(crate) loses_confirmed: bool,
+    /// A confirmed image runs on after the next reset, but is not confirmed any more.
+    pub(crate) unconfirms: bool,
     /// An upload is accepted and does not arrive.
     pub(crate) drops_uploads: bool,
     /// The link breaks at this reading of the image list, counted from 0.
@@ -56,6 +58,12 @@ pub(crate) struct Board {
 /// The image that tests upload.
 pub(crate) fn new_image() -> Arc<Image> {
     let bytes = ImageBuilder::new().version("2.0.0").payload(&[7; 64]).build();
+    Arc::new(Image::from_bytes(bytes).expect("the builder makes valid images"))
+}
+
+/// Another image of the same plan, named `other`.
+pub(crate) fn other_image() -> Arc<Image> {
+    let bytes = ImageBuilder::new().version("3.0.0").payload(&[8; 64]).build();
     Arc::new(Image::from_bytes(bytes).expect("the builder makes valid images"))
 }
 
@@ -84,6 +92,7 @@ impl Board {
             instead: Vec::new(),
             forgets_confirm: false,
             loses_confirmed: false,
+            unconfirms: false,
             drops_uploads: false,
             break_read: None,
             resets: 0,
@@ -117,6 +126,12 @@ impl Board {
 
     fn reboot(&mut self) {
         self.resets += 1;
+        if self.unconfirms && self.primary.confirmed {
+            self.primary.confirmed = self.resets == 1;
+            if self.resets > 1 {
+                return;
+            }
+        }
         let pending = self.secondary.as_ref().is_some_and(|slot| slot.pending);
         if pending {
             match self.boot {
@@ -196,9 +211,10 @@ impl Board {
                     ..SlotInfoImage::default()
                 }],
             })),
-            Action::Upload { .. } => {
+            Action::Upload { image, .. } => {
+                let image = if image == "other" { other_image() } else { Arc::clone(&self.image) };
                 if !self.drops_uploads {
-                    self.secondary = Some(slot(1, self.image.version(), self.image.hash()));
+                    self.secondary = Some(slot(1, image.version(), image.hash()));
                 }
                 Outcome::Uploaded { figures: figures(), notes: Vec::new() }
             }
@@ -283,7 +299,7 @@ pub(crate) fn default_steps() -> Vec<Step> {
 pub(crate) fn config(steps: Vec<Step>) -> FlowConfig {
     FlowConfig {
         steps,
-        images: BTreeMap::from([("app".to_owned(), new_image())]),
+        images: BTreeMap::from([("app".to_owned(), new_image()), ("other".to_owned(), other_image())]),
         quiet: Duration::from_secs(1),
         return_within: Duration::from_secs(30),
         attempts: 1,

@@ -38,6 +38,25 @@ fn an_image_that_is_gone_after_the_last_reset_is_reverted() {
 }
 
 #[test]
+fn a_confirm_that_is_gone_after_the_last_reset_is_found_though_the_image_runs() {
+    let mut board = Board { unconfirms: true, ..Board::new() };
+    let walk = walk_default(&mut board);
+    assert_eq!((walk.result.verdict, walk.code()), (Verdict::Failed, "image.confirm_not_held"));
+    assert_eq!(walk.ended.last().unwrap().name, "reset");
+}
+
+#[test]
+fn a_reset_requires_what_was_proven_and_not_what_was_only_uploaded() {
+    let other =
+        Step::Upload { image: "other".to_owned(), image_number: 0, upgrade_only: false, force: false };
+    let mut steps = default_steps();
+    steps.insert(3, other);
+    let walk = walk(&mut Board::new(), &config(steps));
+    assert_eq!(walk.result.verdict, Verdict::Passed, "{:?}", walk.result.cause);
+    assert_eq!(walk.result.images[0].after.as_ref().unwrap().version, "2.0.0");
+}
+
+#[test]
 fn a_run_without_confirm_reverts_at_its_own_reset_and_says_so() {
     let mut board = Board::new();
     let walk = walk(&mut board, &config(vec![upload(), Step::TestBoot, reset()]));

@@ -1,10 +1,12 @@
 //! Attempts: for link and station causes only, never after the device said no, and never a second reset blindly.
 
+use std::time::Duration;
+
 use flashfleet::cause::{Cause, Class};
-use flashfleet::flow::{Directive, Flow, FlowEvent, Outcome};
+use flashfleet::flow::{Action, Directive, Flow, FlowEvent, Outcome};
 use flashfleet::report::Verdict;
 
-use super::board::{Board, Boot, config, default_steps, figures, link_failure, upload, walk};
+use super::board::{Board, Boot, config, default_steps, figures, link_failure, reset, upload, walk};
 
 #[test]
 fn a_broken_link_is_tried_again_as_often_as_the_plan_allows() {
@@ -56,13 +58,47 @@ fn a_link_that_breaks_after_a_reset_never_costs_a_second_one() {
 }
 
 #[test]
+fn a_reset_that_never_went_out_is_sent_by_the_next_attempt() {
+    let mut board = Board { instead: vec![("reset", link_failure())], ..Board::new() };
+    let mut config = config(vec![reset()]);
+    let walked = walk(&mut board.clone(), &config);
+    assert_eq!((walked.result.verdict, walked.code()), (Verdict::Error, "link.no_answer"));
+    assert!(!walked.result.changed, "nothing went out");
+    config.attempts = 2;
+    let walked = walk(&mut board, &config);
+    assert_eq!(walked.result.verdict, Verdict::Passed, "{:?}", walked.result.cause);
+    assert_eq!((board.resets, board.trail().as_str()), (1, "reset wait reset await read"));
+}
+
+#[test]
+fn an_attempt_after_a_reset_that_went_out_waits_as_long_as_the_first_and_sends_none() {
+    let mut board = Board { break_read: Some(0), ..Board::new() };
+    let mut config = config(vec![reset()]);
+    config.attempts = 2;
+    // Over before the look after the return is answered, so that the look's failure ends the first attempt.
+    config.return_within = Duration::from_millis(50);
+    let walked = walk(&mut board, &config);
+    assert_eq!(walked.result.verdict, Verdict::Passed, "{:?}", walked.result.cause);
+    assert_eq!((board.resets, board.trail().as_str()), (1, "reset await read wait await read"));
+    let waits: Vec<_> = board
+        .actions
+        .iter()
+        .filter_map(|action| match action {
+            Action::AwaitReturn { within, .. } => Some(*within),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(waits, [config.return_within; 2]);
+}
+
+#[test]
 fn a_stop_lets_the_step_end_and_starts_no_other() {
     let mut board = Board::new();
     let config = config(default_steps());
     let mut flow = Flow::new(&config);
     let mut steps = Vec::new();
     let result = loop {
-        match flow.next(std::time::Duration::ZERO) {
+        match flow.next(Duration::ZERO) {
             Directive::Perform(action) => {
                 let outcome = board.act(&action);
                 if outcome == (Outcome::Uploaded { figures: figures(), notes: Vec::new() }) {
@@ -90,8 +126,6 @@ fn a_stop_lets_the_step_end_and_starts_no_other() {
 fn a_stop_before_the_first_step_leaves_the_device_untouched() {
     let mut flow = Flow::new(&config(vec![upload()]));
     flow.stop_after_step(Cause::new(Class::Station, "run.interrupted", "interrupted", "run again"));
-    let Directive::Finished(result) = flow.next(std::time::Duration::ZERO) else {
-        panic!("nothing is to be done")
-    };
+    let Directive::Finished(result) = flow.next(Duration::ZERO) else { panic!("nothing is to be done") };
     assert_eq!((result.verdict, result.changed), (Verdict::Aborted, false));
 }

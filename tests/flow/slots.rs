@@ -1,6 +1,7 @@
 //! The table of slot states, row by row, and what the upload step makes of each.
 
 use flashfleet::flow::{SlotDecision, decide};
+use flashfleet::plan::Step;
 use flashfleet::report::Verdict;
 use flashfleet::smp::message::image::{ImageSlot, ImageState};
 
@@ -123,6 +124,18 @@ fn an_upload_that_does_not_show_in_the_list_is_no_upload() {
     let walk = walk_default(&mut board);
     assert_eq!((walk.result.verdict, walk.code()), (Verdict::Failed, "image.not_in_slot"));
     assert_eq!(board.resets, 0);
+}
+
+#[test]
+fn a_forced_upload_is_looked_for_in_the_secondary_slot_though_the_same_image_runs() {
+    let forced = Step::Upload { image: "app".to_owned(), image_number: 0, upgrade_only: false, force: true };
+    let current = Board { primary: running(new_image().hash(), true), ..Board::new() };
+    let mut board = current.clone();
+    let walked = walk(&mut board, &config(vec![forced.clone()]));
+    assert_eq!(walked.result.verdict, Verdict::Passed, "{:?}", walked.result.cause);
+    assert_eq!(board.trail(), "read mode slots upload read");
+    let mut board = Board { drops_uploads: true, ..current };
+    assert_eq!(walk(&mut board, &config(vec![forced])).code(), "image.not_in_slot");
 }
 
 #[test]

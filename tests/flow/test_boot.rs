@@ -1,5 +1,7 @@
 //! Proof of boot: what is called passed, and what never is.
 
+use flashfleet::cause::{Cause, Class};
+use flashfleet::flow::Outcome;
 use flashfleet::plan::Step;
 use flashfleet::report::{Departure, Verdict};
 
@@ -58,6 +60,20 @@ fn the_recovery_program_runs_once_and_the_truth_is_read_afterwards() {
 }
 
 #[test]
+fn a_device_that_never_returned_is_told_with_how_it_left_also_where_recovery_failed() {
+    let trouble = Cause::new(Class::Station, "station.recover_failed", "expected it to exit with 0", "look");
+    let mut board =
+        Board { boot: Boot::Hangs, instead: vec![("recover", Outcome::Failed(trouble))], ..Board::new() };
+    let mut config = config(default_steps());
+    config.can_recover = true;
+    let walk = walk(&mut board, &config);
+    assert_eq!(walk.code(), "device.never_returned");
+    let message = &walk.result.cause.as_ref().unwrap().message;
+    assert!(message.contains("it fell silent") && message.contains("recovery program failed"), "{message}");
+    assert_eq!(walk.ended.last().unwrap().detail.left, Some(Departure::Silent));
+}
+
+#[test]
 fn a_swap_that_stays_pending_is_looked_at_until_its_time_is_over() {
     let mut board = Board { boot: Boot::Late(u32::MAX), left: Departure::None, ..Board::new() };
     let walk = walk_default(&mut board);
@@ -108,7 +124,7 @@ fn a_lost_reset_request_is_sent_again_only_after_looks_that_show_no_effect() {
 #[test]
 fn a_mark_that_does_not_show_is_no_reason_to_reset() {
     let mut board = Board::new();
-    board.instead.push(("mark", flashfleet::flow::Outcome::State(board.state())));
+    board.instead.push(("mark", Outcome::State(board.state())));
     let walk = walk_default(&mut board);
     assert_eq!(walk.code(), "device.not_pending");
     assert_eq!(board.resets, 0);

@@ -342,12 +342,28 @@ fn every_finished_device_leaves_a_line() {
 }
 
 #[test]
-fn none_shows_nothing_but_the_summary_and_quiet_not_even_that() {
-    for (quiet, shows) in [(false, true), (true, false)] {
+fn none_shows_nothing_but_the_summary_and_quiet_that_only_where_something_did_not_pass() {
+    let passed: Vec<Event> = sample().events.into_iter().filter(|event| event.device.is_none()).collect();
+    let passed = passed.into_iter().map(|event| match event.kind {
+        EventKind::RunFinished { duration_s, .. } => {
+            let kind =
+                EventKind::RunFinished { outcome: Outcome::Passed, exit_code: 0, cause: None, duration_s };
+            Event { kind, ..event }
+        }
+        _ => event,
+    });
+    let passed: Vec<Event> =
+        passed.filter(|event| !matches!(event.kind, EventKind::TargetUnmet { .. })).collect();
+    for (events, quiet, shows) in [
+        (sample().events, false, true),
+        (sample().events, true, true),
+        (passed.clone(), false, true),
+        (passed, true, false),
+    ] {
         let screen = Screen::default();
         let display = Display::to_writer(ProgressMode::None, quiet, Box::new(screen.clone()));
         let mut core = ReporterCore::new(Outputs::default(), display);
-        tell(&mut core, &sample().events);
+        tell(&mut core, &events);
         assert_eq!(screen.text(), "");
         let _ = core.finish();
         assert_eq!(!screen.text().is_empty(), shows, "{}", screen.text());

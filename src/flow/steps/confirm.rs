@@ -1,7 +1,7 @@
 //! The confirm step: only the running image, only where it is the uploaded one, and read back that it holds.
 
 use crate::cause::{Cause, Class};
-use crate::flow::proof::{Proof, examine, short_hash};
+use crate::flow::proof::{Proof, confirm_not_held, examine, short_hash};
 use crate::report::StepDetail;
 use crate::smp::Time;
 use crate::smp::message::image::ImageState;
@@ -58,7 +58,7 @@ impl ConfirmStep {
             }
         }
         if unconfirmed.is_empty() {
-            facts.proven = true;
+            facts.prove(true);
             return Turn::skipped("it is confirmed already", facts);
         }
         self.confirm(unconfirmed)
@@ -83,20 +83,11 @@ impl ConfirmStep {
                 Proof::Runs { confirmed: true } => {}
                 Proof::Other(cause) => return Turn::broke(cause),
                 Proof::Runs { confirmed: false } | Proof::SwapPending => {
-                    return Turn::broke(Cause::new(
-                        Class::Device,
-                        "image.confirm_not_held",
-                        format!(
-                            "expected {} ({}) to be confirmed, the device accepted it and shows it as not confirmed",
-                            expected.version,
-                            short_hash(&expected.hash)
-                        ),
-                        "look at the device's image list and at its flash: the image reverts at the next reset",
-                    ));
+                    return Turn::broke(confirm_not_held(expected));
                 }
             }
         }
-        facts.proven = true;
+        facts.prove(true);
         let running = facts.running(facts.main_image());
         Turn::held(StepDetail { running, ..StepDetail::default() })
     }

@@ -36,6 +36,8 @@ pub(super) struct Reboot {
     force: bool,
     boot_mode: Option<u8>,
     phase: Phase,
+    /// The reset went out: from now on another one may do harm.
+    sent: bool,
     answered: bool,
     recovered: bool,
     /// How it was seen to leave.
@@ -50,11 +52,28 @@ impl Reboot {
             force,
             boot_mode,
             phase: Phase::Start,
+            sent: false,
             answered: false,
             recovered: false,
             left: Departure::None,
             until: Time::ZERO,
         }
+    }
+
+    /// How the device was seen to leave so far.
+    pub(super) fn left(&self) -> Departure {
+        self.left
+    }
+
+    /// Whether the reset went out. One that the device refused, or that no link could carry, did not.
+    pub(super) fn is_sent(&self) -> bool {
+        self.sent
+    }
+
+    /// Waits once more for as long as the device may take, for another attempt after a reset that went out.
+    pub(super) fn wait_anew(&mut self, facts: &Facts, now: Time) -> RebootTurn {
+        self.until = now + facts.return_within;
+        self.wait_again(facts, now)
     }
 
     /// Goes on waiting, for a device that answered and then fell silent: it left late.
@@ -77,17 +96,21 @@ impl Reboot {
                 RebootTurn::Do(Action::Reset { force: self.force, boot_mode: self.boot_mode })
             }
             (Phase::ResetSent, Some(Outcome::ResetSent { answered })) => {
+                self.sent = true;
                 self.answered = answered;
+                facts.changed = true;
                 self.until = now + facts.return_within;
                 self.phase = Phase::Awaiting;
                 RebootTurn::Do(Action::AwaitReturn { quiet: facts.quiet, within: facts.return_within })
             }
             (Phase::Awaiting, Some(Outcome::Returned { left })) => {
-                RebootTurn::Back { left, answered: self.answered }
+                self.note_left(left);
+                RebootTurn::Back { left: self.left, answered: self.answered }
             }
-            (Phase::Awaiting, Some(Outcome::NeverReturned { .. }))
+            (Phase::Awaiting, Some(Outcome::NeverReturned { left }))
                 if facts.can_recover && !self.recovered =>
             {
+                self.note_left(left);
                 self.recovered = true;
                 self.phase = Phase::Recovering;
                 RebootTurn::Do(Action::Recover)
@@ -98,11 +121,12 @@ impl Reboot {
                 RebootTurn::Do(Action::AwaitReturn { quiet: facts.quiet, within: facts.return_within })
             }
             (Phase::Awaiting, Some(Outcome::NeverReturned { left })) => {
-                RebootTurn::Broke(self.never_returned(facts, left))
+                self.note_left(left);
+                RebootTurn::Broke(self.never_returned(facts))
             }
             // Trying again would start from a device that is known not to answer.
             (Phase::Recovering, Some(Outcome::Failed(trouble))) => {
-                let mut cause = self.never_returned(facts, self.left);
+                let mut cause = self.never_returned(facts);
                 cause.message = format!("{}; the recovery program failed: {trouble}", cause.message);
                 RebootTurn::Broke(cause)
             }
@@ -116,8 +140,15 @@ impl Reboot {
         }
     }
 
-    fn never_returned(&self, facts: &Facts, left: Departure) -> Cause {
-        let seen = match left {
+    /// A device that was once seen to leave has left, whatever a later wait saw.
+    pub(super) fn note_left(&mut self, left: Departure) {
+        if self.left == Departure::None {
+            self.left = left;
+        }
+    }
+
+    fn never_returned(&self, facts: &Facts) -> Cause {
+        let seen = match self.left {
             Departure::Gone => "its port vanished",
             Departure::Silent => "it fell silent",
             Departure::None => "it was never seen to leave",

@@ -1,7 +1,7 @@
 //! The reset step: reset once, and prove that what ran still runs.
 
 use crate::cause::Cause;
-use crate::flow::proof::{Proof, examine, swap_pending};
+use crate::flow::proof::{Proof, Proven, confirm_not_held, examine, swap_pending};
 use crate::report::{Departure, StepDetail};
 use crate::smp::Time;
 use crate::smp::message::image::ImageState;
@@ -31,6 +31,11 @@ pub(in crate::flow) struct ResetStep {
     answered: bool,
 }
 
+/// How a device left whose answer to a question after its return did not come.
+pub(super) fn left_late(cause: &Cause) -> Departure {
+    if cause.code == "link.disconnected" { Departure::Gone } else { Departure::Silent }
+}
+
 impl ResetStep {
     pub(in crate::flow) fn new(force: bool, boot_mode: Option<u8>) -> Self {
         Self {
@@ -46,7 +51,7 @@ impl ResetStep {
 
     fn detail(&self, facts: &Facts) -> StepDetail {
         let mut notes = Vec::new();
-        if self.sent && self.left == Departure::None {
+        if self.reboot.is_sent() && self.left == Departure::None {
             let answer = if self.answered { "answered" } else { "never answered" };
             notes.push(format!(
                 "nothing showed that the device left: the reset was {answer}, and it was never silent"
@@ -54,7 +59,7 @@ impl ResetStep {
         }
         StepDetail {
             running: facts.running(facts.main_image()),
-            left: self.sent.then_some(self.left),
+            left: self.reboot.is_sent().then_some(self.left),
             notes,
             ..StepDetail::default()
         }
@@ -69,24 +74,23 @@ impl ResetStep {
         match turn {
             RebootTurn::Do(action) => Turn::Do(action),
             RebootTurn::Back { left, answered } => {
-                if self.left == Departure::None {
-                    self.left = left;
-                }
+                self.left = left;
                 self.answered = answered;
                 self.phase = Phase::Proof;
                 Turn::Do(Action::ReadState)
             }
-            RebootTurn::Broke(cause) => self.broke(facts, cause),
+            RebootTurn::Broke(cause) => {
+                self.left = self.reboot.left();
+                self.broke(facts, cause)
+            }
         }
     }
 
     /// What the earlier steps proved must still hold.
     fn check(&self, facts: &Facts, state: &ImageState) -> Result<(), Cause> {
-        if !facts.proven {
-            return Ok(());
-        }
-        for expected in facts.expected.values() {
+        for Proven { expected, confirmed } in facts.proven.values() {
             match examine(state, expected) {
+                Proof::Runs { confirmed: false } if *confirmed => return Err(confirm_not_held(expected)),
                 Proof::Runs { .. } => {}
                 Proof::SwapPending => return Err(swap_pending(expected)),
                 Proof::Other(cause) => return Err(cause),
@@ -101,11 +105,11 @@ impl StepMachine for ResetStep {
         let phase = std::mem::replace(&mut self.phase, Phase::Start);
         match (phase, outcome) {
             (Phase::Start, None) if self.sent => {
-                let turn = self.reboot.wait_again(facts, now);
+                let turn = self.reboot.wait_anew(facts, now);
                 self.follow(facts, turn)
             }
             (Phase::Start, None)
-                if facts.proven && !facts.changed && !self.force && self.boot_mode.is_none() =>
+                if !facts.proven.is_empty() && !facts.changed && !self.force && self.boot_mode.is_none() =>
             {
                 self.phase = Phase::LookOnly;
                 Turn::Do(Action::ReadState)
@@ -119,7 +123,6 @@ impl StepMachine for ResetStep {
             }
             (Phase::Start, None) => {
                 self.sent = true;
-                facts.changed = true;
                 let turn = self.reboot.next(facts, now, None);
                 self.follow(facts, turn)
             }
@@ -138,7 +141,7 @@ impl StepMachine for ResetStep {
             (Phase::Proof, Some(Outcome::Failed(cause)))
                 if cause.class.is_retryable() && !self.reboot.is_over(now) =>
             {
-                self.left = Departure::Silent;
+                self.reboot.note_left(left_late(&cause));
                 let turn = self.reboot.wait_again(facts, now);
                 self.follow(facts, turn)
             }
@@ -148,7 +151,11 @@ impl StepMachine for ResetStep {
     }
 
     fn retry(&mut self) {
-        // `sent` stays: a second reset during a test boot would revert it.
+        // A reset that went out stays sent: a second one during a test boot would revert it.
+        self.sent = self.reboot.is_sent();
+        if !self.sent {
+            self.reboot = Reboot::new(self.force, self.boot_mode);
+        }
         self.phase = Phase::Start;
     }
 }

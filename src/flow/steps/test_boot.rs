@@ -8,6 +8,7 @@ use crate::smp::message::image::ImageState;
 use std::time::Duration;
 
 use super::reboot::{Reboot, RebootTurn};
+use super::reset::left_late;
 use super::{Action, Facts, Outcome, StepMachine, Turn, unexpected};
 
 /// How long to wait between two looks at a device whose swap is still pending.
@@ -86,7 +87,7 @@ impl TestBootStep {
             }
         }
         if unmarked.is_empty() && !waiting {
-            facts.proven = true;
+            facts.prove(false);
             return Turn::skipped("it runs already", facts);
         }
         self.mark(facts, unmarked)
@@ -127,7 +128,6 @@ impl TestBootStep {
 
     fn start_reboot(&mut self, facts: &mut Facts, now: Time) -> Turn {
         self.reboot = Reboot::new(false, None);
-        facts.changed = true;
         self.phase = Phase::Reboot;
         let turn = self.reboot.next(facts, now, None);
         self.follow(facts, turn)
@@ -146,7 +146,12 @@ impl TestBootStep {
                 self.phase = Phase::Proof;
                 Turn::Do(Action::ReadState)
             }
-            RebootTurn::Broke(cause) => self.broke(facts, cause),
+            RebootTurn::Broke(cause) => {
+                if self.left == Departure::None {
+                    self.left = self.reboot.left();
+                }
+                self.broke(facts, cause)
+            }
         }
     }
 
@@ -160,7 +165,7 @@ impl TestBootStep {
             }
         }
         let Some((waiting, _)) = proofs.iter().find(|(_, proof)| *proof == Proof::SwapPending) else {
-            facts.proven = true;
+            facts.prove(false);
             if self.left == Departure::None {
                 self.notes.push(
                     "the device was not seen to leave; its new running hash shows that it did".to_owned(),
@@ -218,6 +223,7 @@ impl StepMachine for TestBootStep {
             (Phase::Proof, Some(Outcome::Failed(cause)))
                 if cause.class.is_retryable() && !self.reboot.is_over(now) =>
             {
+                self.reboot.note_left(left_late(&cause));
                 let turn = self.reboot.wait_again(facts, now);
                 self.follow(facts, turn)
             }

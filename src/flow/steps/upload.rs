@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::cause::{Cause, Class};
 use crate::flow::BootMode;
 use crate::flow::proof::{Expected, short_hash};
-use crate::flow::slots::{SlotDecision, decide};
+use crate::flow::slots::{SlotDecision, active, decide};
 use crate::image::Image;
 use crate::report::StepDetail;
 use crate::smp::Time;
@@ -117,7 +117,6 @@ impl UploadStep {
             ));
         }
         facts.settling_resets += 1;
-        facts.changed = true;
         self.detail.notes.push(format!("reset to settle the slots: {reason}"));
         let mut reboot = Reboot::new(false, None);
         let turn = reboot.next(facts, now, None);
@@ -164,10 +163,14 @@ impl UploadStep {
 
     /// The image must be where it was put, as the device itself lists it.
     fn read_back(&mut self, facts: &Facts, state: &ImageState) -> Turn {
+        // Images besides the one that executes are never marked active; their primary slot is what is in use.
+        let in_use = active(state, self.image_number)
+            .map(|slot| slot.slot)
+            .or_else(|| (self.image_number > 0).then_some(0));
         let there = state.images.iter().any(|slot| {
             slot.image == self.image_number
                 && slot.hash.as_deref() == Some(self.image.hash())
-                && (self.force || !slot.active)
+                && Some(slot.slot) != in_use
         });
         if !there {
             let listed = state
