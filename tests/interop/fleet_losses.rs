@@ -1,12 +1,12 @@
 //! Answers that get lost on the way: once in twenty, and exactly the one that matters. Every board passes, and was reset
-//! no more often than if nothing had been lost.
+//! no more often than if nothing had been lost. And runs that are cut off in an upload: the next one goes on from there.
 
 use serde_json::Value;
 
 use crate::error::Result;
 use crate::fleet_run::{Station, step};
 use crate::images::Image;
-use crate::proxy::{Direction, Proxy, lose_every_answer, lose_last_upload_answer, lose_reset_answer};
+use crate::proxy::{Action, Direction, Proxy, lose_every_answer, lose_last_upload_answer, lose_reset_answer};
 use crate::qemu::Board;
 use crate::readback::Device;
 
@@ -66,5 +66,51 @@ policy: {{ deadline: 4m }}
         notes.filter_map(Value::as_str).any(|note| note.contains("the last answer was lost")),
         "{device:#}"
     );
+    Ok(())
+}
+
+#[test]
+fn fleet_an_interrupted_upload_goes_on_where_it_was() -> Result<()> {
+    const ENOUGH: usize = 60;
+    let board = Board::microbit()?;
+    let proxy = Proxy::start(board.address(), |_| Action::Pass)?;
+    let new = Image::stock()?.with_version(1, 2, 3, 0);
+    let station = Station::new()?;
+    station.image("new.bin", &new)?;
+    let plan = format!(
+        "version: 1
+name: patience
+images: {{ app: {{ file: new.bin }} }}
+targets:
+  - name: board
+    match: {{ tcp: [\"{}\"] }}
+    link: {{ quiet: 2s, return_within: 60s }}
+",
+        proxy.address()
+    );
+    let chunks = || proxy.count(Direction::Request, 2, 1, 1);
+    let cut = station.run_interrupted("cut", &plan, &[], || chunks() >= ENOUGH)?;
+    assert_eq!(cut.code, 130, "{cut}");
+    let device = cut.device(format!("tcp:{}", proxy.address()))?;
+    assert_eq!((&device["verdict"], &device["changed"]), (&"aborted".into(), &true.into()), "{device:#}");
+    assert_eq!(step(device, "upload app")?["verdict"], "aborted", "{device:#}");
+    let sent = chunks();
+    assert_eq!(board.resets(), 0);
+
+    let run = station.run("whole", &plan, &[])?;
+    assert_eq!(run.code, 0, "{run}");
+    let device = run.device(format!("tcp:{}", proxy.address()))?;
+    let notes = step(device, "upload app")?["detail"]["notes"].as_array().into_iter().flatten();
+    assert!(notes.filter_map(Value::as_str).any(|note| note.contains("resumed at byte")), "{device:#}");
+    // The first chunk again, which asks where to go on, and then only what was missing.
+    let whole = new.bytes.len() / 300;
+    assert!(
+        chunks() <= whole + 10 && chunks() > sent,
+        "{sent} and {} chunks, about {whole} needed",
+        chunks()
+    );
+    assert_eq!(board.resets(), RESETS);
+    let running = Device::Tcp(board.address()).running()?;
+    assert!(running.holds(&new) && running.confirmed, "{running:?}");
     Ok(())
 }

@@ -42,8 +42,10 @@ fn notes<'a>(run: &'a Run, board: &Board, name: &str) -> Result<Vec<&'a str>> {
 
 #[test]
 fn fleet_slots_in_disorder_are_settled_with_as_few_resets_as_it_takes() -> Result<()> {
-    let boards = Board::fleet(4)?;
-    let [wanted_on_test, other_on_test, other_pending, other_for_good] = &boards[..] else { unreachable!() };
+    let boards = Board::fleet(5)?;
+    let [wanted_on_test, other_on_test, other_pending, other_for_good, other_erased] = &boards[..] else {
+        unreachable!()
+    };
     let app = Image::stock()?.with_version(1, 2, 3, 0);
     let other = Image::stock()?.with_version(1, 9, 0, 0);
     let station = Station::new()?;
@@ -51,15 +53,20 @@ fn fleet_slots_in_disorder_are_settled_with_as_few_resets_as_it_takes() -> Resul
     station.image("other.bin", &other)?;
     station.image("huge.bin", &Image::filler(SLOT_SIZE, 2, 0))?;
 
-    let disorder = ["upload: app, test-boot", "upload: other, test-boot", "upload: other", "upload: other"];
+    let on_test = ["upload: app, test-boot", "upload: other, test-boot"];
+    let uploaded = ["upload: other"; 3];
+    let disorder = [&on_test[..], &uploaded].concat();
     let run = station.run("disorder", &plan("disorder", &boards, &disorder), &[])?;
     assert_eq!(run.code, 0, "{run}");
-    assert!(device(other_pending).test(&other)?.iter().any(|slot| slot.holds(&other) && slot.pending));
+    for board in [other_pending, other_erased] {
+        assert!(device(board).test(&other)?.iter().any(|slot| slot.holds(&other) && slot.pending));
+    }
     let slots = device(other_for_good).confirm_unseen(&other)?;
     assert!(slots.iter().any(|slot| slot.holds(&other) && slot.pending && slot.permanent), "{slots:?}");
-    assert_eq!(boards.iter().map(Board::resets).collect::<Vec<_>>(), [1, 1, 0, 0]);
+    assert_eq!(boards.iter().map(Board::resets).collect::<Vec<_>>(), [1, 1, 0, 0, 0]);
 
-    let order = ["upload: app, test-boot, confirm, reset"; 4];
+    let mut order = ["upload: app, test-boot, confirm, reset"; 5];
+    order[4] = "erase: { slot: 1 }, upload: app, test-boot, confirm, reset";
     let run = station.run("order", &plan("order", &boards, &order), &[])?;
     assert_eq!(run.code, 0, "{run}");
     for board in &boards {
@@ -85,6 +92,11 @@ fn fleet_slots_in_disorder_are_settled_with_as_few_resets_as_it_takes() -> Resul
     // Into the other image, which stays, then as always.
     assert_eq!(other_for_good.resets(), 1 + 2);
     assert_eq!(run.device(device(other_for_good))?["images"][0]["after"]["hash"], hex::encode(app.hash()));
+
+    // A pending image that is erased is pending no more.
+    assert_eq!(other_erased.resets(), 2);
+    assert_eq!(step(run.device(device(other_erased))?, "erase slot 1")?["verdict"], "passed", "{run}");
+    assert!(notes(&run, other_erased, "upload app")?.is_empty(), "{run}");
 
     // What does not fit is refused before a byte of it is sent.
     let before = device(wanted_on_test).images()?;

@@ -4,7 +4,8 @@
 //! namespaces), Python 3 with venv, qemu-system-arm, iproute2 and libc6:i386; what is missing is told by name.
 //! `cargo test --test interop -- --ignored record` writes `tests/data/transcripts/` again.
 //!
-//! The rig (all but the tests of flashfleet themselves) uses nothing of flashfleet, so that it can judge it.
+//! `fleet_*.rs` hold the tests of flashfleet: its program is run as its users run it, and what the devices then hold is
+//! read back by smpclient. The rig, which is all the rest, uses nothing of flashfleet, so that it can judge it.
 
 #![expect(clippy::unwrap_used, reason = "a broken rig ends the test that needed it")]
 
