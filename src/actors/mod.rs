@@ -5,6 +5,7 @@ mod clock;
 mod device;
 mod discovery;
 mod programs;
+mod progress;
 mod reporter;
 mod run;
 mod scheduler;

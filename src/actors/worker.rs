@@ -11,7 +11,6 @@ use crate::client::{Client, ClientError, ClientOptions, Conversation, UploadRequ
 use crate::flow::{Action, DeviceResult, Directive, Flow, FlowConfig, FlowEvent, Outcome, StepEnded};
 use crate::image::Image;
 use crate::report::{Departure, DeviceId, EventKind, StepFinished, Verdict};
-use crate::smp::Time;
 use crate::smp::message::image::{Erase, ListImages, SetState, SlotInfo};
 use crate::smp::message::os::{BootloaderInfo, Reset};
 use crate::smp::upload::UploadError;
@@ -19,6 +18,7 @@ use crate::transport::{Connector, Link, LinkError, LinkErrorKind};
 
 use super::clock::Clock;
 use super::programs::{self, Names};
+use super::progress::Progress;
 use super::reporter::{Reporter, Tell};
 
 /// Silence that every device gets after it left: some parts wedge for ever if bytes arrive while they boot.
@@ -37,8 +37,6 @@ const OPEN_WITHIN: Duration = Duration::from_secs(5);
 const OPEN_PAUSE: Duration = Duration::from_millis(200);
 /// How long an erase may take: as long as the first chunk of an upload, which erases too.
 const ERASE_TIMEOUT: Duration = Duration::from_secs(40);
-/// Least time between two progress events of one device.
-const PROGRESS_EVERY: Duration = Duration::from_millis(200);
 
 /// How the people at the line want the run to end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -283,13 +281,7 @@ impl Worker {
         self.client().await?.limits().await?;
         let before = self.about_to_write().await?;
         let request = UploadRequest { image_number, upgrade_only };
-        let mut progress = Progress {
-            id: self.id.clone(),
-            step: self.step,
-            reporter: self.reporter.clone(),
-            clock: self.clock,
-            last: None,
-        };
+        let mut progress = Progress::new(self.id.clone(), self.step, self.reporter.clone(), self.clock);
         let Some(client) = self.client.as_mut() else { return Err(lost().into()) };
         let mut arrived = false;
         let result = upload(client, &image, request, |done, total| {
@@ -391,10 +383,11 @@ impl Worker {
         let Some((program, arguments)) = self.recover.split_first() else { return Ok(Outcome::Done) };
         let ended = programs::run(program, arguments, &self.names).await?;
         if ended.code != Some(0) {
+            let actual = ended.code.map_or_else(|| "a signal".to_owned(), |code| format!("exit code {code}"));
             return Err(Cause::new(
                 Class::Station,
                 "station.recover_failed",
-                format!("expected the recovery program {program} to exit with 0, got {:?}", ended.code),
+                format!("expected the recovery program {program} to exit with 0, got {actual}"),
                 "run the recovery program by hand: the device did not return and could not be power-cycled",
             ));
         }
@@ -465,30 +458,6 @@ impl Worker {
 /// Whether trying to open again in a moment can help.
 fn is_passing(kind: LinkErrorKind) -> bool {
     matches!(kind, LinkErrorKind::Busy | LinkErrorKind::Denied | LinkErrorKind::NotFound | LinkErrorKind::Io)
-}
-
-/// Thins progress where it arises, so that a fleet's progress costs the reporter little.
-struct Progress {
-    id: DeviceId,
-    step: usize,
-    reporter: actix::Addr<Reporter>,
-    clock: Clock,
-    last: Option<Time>,
-}
-
-impl Progress {
-    fn tell(&mut self, done: u64, total: u64) {
-        let now = self.clock.now();
-        if done < total && self.last.is_some_and(|last| now < last + PROGRESS_EVERY) {
-            return;
-        }
-        self.last = Some(now);
-        self.reporter.do_send(Tell {
-            device: Some(self.id.clone()),
-            at: self.clock.wall(now),
-            kind: EventKind::Progress { step: self.step, done, total },
-        });
-    }
 }
 
 async fn upload(

@@ -119,12 +119,15 @@ fn the_recovery_program_is_run_once_for_a_device_that_never_returned_and_its_fai
     let station = Station::new();
     let steps = "upload: app, test-boot";
     let recover = "recover: [sh, -c, \"echo $1 $FLASHFLEET_TARGET >> recovered; exit 3\", sh, \"slot={hub_path}/{serial_number}\"]";
-    plan(&station, "fault: { hang_on_test_boot: true }", &steps, recover);
+    plan(&station, "fault: { hang_on_test_boot: true }", steps, recover);
     let (said, report) = station.run(&[]);
     assert_eq!(said.exit, 100, "{}", said.err);
     let report = report.expect("a report");
     assert_eq!(verdict(&report, 0), ("failed".to_owned(), "device.never_returned".to_owned()));
     let message = report["devices"][0]["cause"]["message"].as_str().unwrap_or_default().to_owned();
-    assert!(message.contains("expected the recovery program sh to exit with 0"), "{message}");
+    assert!(
+        message.contains("expected the recovery program sh to exit with 0, got exit code 3"),
+        "{message}"
+    );
     assert_eq!(std::fs::read_to_string(station.path("recovered")).expect("it ran"), "slot=/ line\n");
 }

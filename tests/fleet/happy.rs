@@ -189,3 +189,27 @@ fn events_are_ordered_and_carry_their_figures() {
         }
     });
 }
+
+#[test]
+fn progress_belongs_to_the_step_that_makes_it_and_grows() {
+    in_virtual_time(async {
+        let mut line = Line::new(&SimSpec { baud: Some(115_200), ..SimSpec::default() });
+        line.plan.targets[0].steps = vec![Step::Delay(Duration::from_millis(1)), upload()];
+        let finished = line.run().await;
+        let (mut open, mut last, mut told) = (None, 0, 0);
+        for event in &finished.events {
+            match &event.kind {
+                EventKind::StepStarted { step, .. } => open = Some(*step),
+                EventKind::StepFinished(_) => open = None,
+                EventKind::Progress { step, done, total } => {
+                    assert_eq!((open, *step), (Some(1), 1), "the upload is the second step");
+                    assert!(*done >= last && *total == new_image().bytes().len() as u64, "{done} of {total}");
+                    (last, told) = (*done, told + 1);
+                }
+                _ => {}
+            }
+        }
+        assert_eq!(last, new_image().bytes().len() as u64, "the last one is whole");
+        assert!(told > 2, "{told}");
+    });
+}

@@ -181,6 +181,35 @@ fn a_link_that_we_closed_ourselves_is_no_port_that_vanished() {
     });
 }
 
+#[test]
+fn a_lost_look_after_a_reset_is_no_port_that_vanished_either() {
+    in_virtual_time(async {
+        let lost = NthAnswer { group: 1, command: 0, nth: 1 };
+        let mut line = Line::new(&faulty(FaultSpec { lose_answer: vec![lost], ..FaultSpec::default() }));
+        line.plan.targets[0].steps = vec![super::line::reset()];
+        line.plan.targets[0].link.retries = 0;
+        // Over while the look waits for its answer, so that another attempt has to find the device again.
+        line.plan.targets[0].link.return_within = Duration::from_secs(3);
+        line.plan.policy.attempts = 2;
+        let finished = line.run().await;
+        assert_eq!(finished.outcome, Outcome::Passed, "{:?}", finished.report.devices[0].cause);
+        assert_eq!((line.device(0).boots(), finished.report.devices[0].attempts), (1, 2));
+        assert_eq!(finished.report.devices[0].steps[0].detail.left, Some(Departure::None));
+    });
+}
+
+#[test]
+fn a_link_that_goes_with_the_reset_before_its_answer_came_costs_no_second_reset() {
+    in_virtual_time(async {
+        let fault = FaultSpec { lose_reset_answer: true, ..FaultSpec::default() };
+        let line = Line::new(&SimSpec { vanishes_in_reset: true, ..faulty(fault) });
+        let finished = line.run().await;
+        assert_eq!(finished.outcome, Outcome::Passed, "{:?}", finished.report.devices[0].cause);
+        assert_eq!((line.device(0).boots(), line.device(0).request_count(0, 5)), (2, 2));
+        assert_eq!(finished.report.devices[0].steps[1].detail.left, Some(Departure::Gone));
+    });
+}
+
 /// Two devices one after the other; the second one goes away while the first is at work.
 async fn second_goes(away: Option<Duration>) -> (Finished, DeviceHandle) {
     let mut line = Line::new(&SimSpec { count: 2, baud: Some(115_200), ..SimSpec::default() });
@@ -212,11 +241,12 @@ fn a_device_that_goes_between_being_found_and_being_started_has_its_verdict() {
     });
 }
 
-/// A way to a port that is never opened, or that is held by somebody else.
+/// A way to a port that is never opened, that is held by somebody else, or that went after it was seen.
 #[derive(Debug, Clone, Copy)]
 enum Shut {
     Hangs,
     Held,
+    Gone,
 }
 
 #[async_trait]
@@ -224,6 +254,7 @@ impl Connector for Shut {
     async fn connect(&self) -> Result<Box<dyn Link>, LinkError> {
         match self {
             Self::Hangs => std::future::pending().await,
+            Self::Gone => Err(LinkError::new(LinkErrorKind::NotFound, "it is away", "plug it in")),
             Self::Held => {
                 Err(LinkError::new(LinkErrorKind::Busy, "another process holds the port", "close it"))
             }
@@ -236,10 +267,11 @@ impl Connector for Shut {
 }
 
 #[test]
-fn a_port_whose_opening_hangs_is_not_matched_and_holds_nobody_up() {
+fn a_port_that_cannot_be_opened_is_not_matched_and_holds_nobody_up() {
     in_virtual_time(async {
         let mut line = Line::new(&SimSpec::default());
-        line.devices.get_mut("line").expect("a target").push(candidate(Arc::new(Shut::Hangs)));
+        let devices = line.devices.get_mut("line").expect("a target");
+        devices.extend([Shut::Hangs, Shut::Gone].map(|shut| candidate(Arc::new(shut))));
         search(&mut line);
         let hour = Duration::from_secs(3_600);
         let finished = tokio::time::timeout(hour, line.run()).await.expect("the run ends");

@@ -75,6 +75,15 @@ fn a_reset_that_showed_nothing_is_told_as_such() {
 }
 
 #[test]
+fn a_device_that_answers_and_then_falls_silent_left_late() {
+    let mut board = Board { left: Departure::None, break_read: Some(0), ..Board::new() };
+    let walk = walk(&mut board, &config(vec![reset()]));
+    assert_eq!(board.trail(), "reset await read await read");
+    let last = walk.ended.last().unwrap();
+    assert_eq!((last.detail.left, last.detail.notes.len()), (Some(Departure::Silent), 0));
+}
+
+#[test]
 fn two_resets_have_two_names() {
     let names: Vec<String> = flashfleet::flow::planned_steps(&[upload(), reset(), reset(), reset()])
         .into_iter()

@@ -68,6 +68,7 @@ fn a_reset_that_never_went_out_is_sent_by_the_next_attempt() {
     let walked = walk(&mut board, &config);
     assert_eq!(walked.result.verdict, Verdict::Passed, "{:?}", walked.result.cause);
     assert_eq!((board.resets, board.trail().as_str()), (1, "reset wait reset await read"));
+    assert!(walked.result.changed);
 }
 
 #[test]

@@ -122,6 +122,31 @@ fn a_lost_reset_request_is_sent_again_only_after_looks_that_show_no_effect() {
 }
 
 #[test]
+fn a_reset_without_answer_and_effect_is_sent_again_twice_at_most() {
+    let mut board = Board {
+        reset_answers: [false; 9].into(),
+        reset_acts: [false; 9].into(),
+        left: Departure::None,
+        ..Board::new()
+    };
+    let walk = walk_default(&mut board);
+    assert_eq!((walk.result.verdict, walk.code()), (Verdict::Failed, "device.swap_pending"));
+    assert_eq!(board.trail().matches("reset").count(), 3);
+}
+
+#[test]
+fn a_recovery_that_does_not_help_is_not_tried_again() {
+    let mut board = Board { boot: Boot::Hangs, instead: vec![("recover", Outcome::Done)], ..Board::new() };
+    let mut config = config(default_steps());
+    config.can_recover = true;
+    let walk = walk(&mut board, &config);
+    assert_eq!(walk.code(), "device.never_returned");
+    let message = &walk.result.cause.as_ref().unwrap().message;
+    assert!(message.contains("not even after the recovery program"), "{message}");
+    assert!(board.trail().ends_with("reset await recover await"), "{}", board.trail());
+}
+
+#[test]
 fn a_mark_that_does_not_show_is_no_reason_to_reset() {
     let mut board = Board::new();
     board.instead.push(("mark", Outcome::State(board.state())));
