@@ -13,7 +13,8 @@ use rstest::rstest;
 use tokio::time::{Instant, sleep};
 
 fn faulty(fault: &str) -> SimSpec {
-    let spec = SimSpec { fault: serde_yaml::from_str(fault).unwrap(), ..SimSpec::default() };
+    let fault: FaultSpec = serde_yaml::from_str(fault).unwrap();
+    let spec = SimSpec { image_check: fault.upload_mismatch, fault, ..SimSpec::default() };
     assert_eq!(spec.problems(), []);
     spec
 }
