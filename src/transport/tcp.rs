@@ -126,7 +126,8 @@ mod tests {
         link.send(&message).await.unwrap();
         assert_eq!(link.recv().await.unwrap(), message);
         device.await.unwrap();
-        assert_eq!(link.recv().await.unwrap_err().kind, LinkErrorKind::Disconnected);
+        let end = timeout(CONNECT_LIMIT, link.recv()).await.expect("endless silence");
+        assert_eq!(end.unwrap_err().kind, LinkErrorKind::Disconnected);
     }
 
     #[tokio::test]
