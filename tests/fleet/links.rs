@@ -69,6 +69,21 @@ fn sequence_numbers_go_on_over_a_reconnect_and_nothing_of_the_old_link_is_sent_o
 }
 
 #[test]
+fn every_run_begins_at_a_sequence_number_of_its_own() {
+    let first = || {
+        in_virtual_time(async {
+            let (mut line, tap) = tapped(&SimSpec::default(), |_, message| Some(message));
+            line.plan.targets[0].steps = vec![super::line::reset()];
+            line.run().await;
+            tap.sent()[0].header.sequence
+        })
+    };
+    // Sixteen equal numbers out of 256 are not seen in the lifetime of the universe.
+    let numbers: Vec<u8> = (0..16).map(|_| first()).collect();
+    assert!(numbers.iter().any(|number| *number != numbers[0]), "always {}", numbers[0]);
+}
+
+#[test]
 fn another_firmware_is_asked_for_its_buffers_and_gets_no_larger_messages() {
     in_virtual_time(async {
         // Simulated firmware keeps its buffers, so the tap makes them smaller from the first reset on.
@@ -337,6 +352,33 @@ fn a_lost_answer_to_a_mark_leaves_a_device_that_may_be_changed() {
         assert_eq!(finished.verdicts()[0], Verdict::Failed);
         assert_eq!(finished.report.devices[0].changed, Some(false), "what was refused was not done");
     });
+}
+
+#[test]
+fn an_upload_that_is_refused_in_the_middle_has_changed_the_device() {
+    in_virtual_time(async {
+        let refuse = Refusal { group: 1, command: 1, rc: 2, of_group: true, from: 3, times: None };
+        let line = Line::new(&faulty(FaultSpec { refuse: vec![refuse], ..FaultSpec::default() }));
+        let finished = line.run().await;
+        assert_eq!(finished.verdicts()[0], Verdict::Failed);
+        assert!(line.device(0).bytes_written() > 0);
+        assert_eq!(finished.report.devices[0].changed, Some(true));
+    });
+}
+
+#[test]
+fn upgrade_only_lets_the_server_refuse_an_older_version() {
+    for upgrade_only in [true, false] {
+        in_virtual_time(async {
+            let mut line = Line::new(&SimSpec { version: "3.0.0".to_owned(), ..SimSpec::default() });
+            line.plan.targets[0].steps =
+                vec![Step::Upload { image: "app".to_owned(), image_number: 0, upgrade_only, force: false }];
+            let finished = line.run().await;
+            let expected = if upgrade_only { Verdict::Failed } else { Verdict::Passed };
+            assert_eq!(finished.verdicts(), [expected], "{:?}", finished.report.devices[0].cause);
+            assert_eq!(line.device(0).bytes_written() == 0, upgrade_only);
+        });
+    }
 }
 
 /// A device that says things nobody asked for, faster than they can be read.

@@ -1,5 +1,6 @@
 //! Confirm and reset: only what was seen to run is made permanent, and what was proven must stay.
 
+use flashfleet::flow::Outcome;
 use flashfleet::plan::Step;
 use flashfleet::report::{Departure, Verdict};
 use flashfleet::smp::message::image::ImageSlot;
@@ -110,4 +111,7 @@ fn verify_requires_what_the_plan_says() {
         let walk = walk(&mut Board::new(), &config(vec![step]));
         assert_eq!((walk.result.verdict, walk.code()), (Verdict::Failed, "verify.mismatch"));
     }
+    let mut board = Board { instead: vec![("echo", Outcome::Echoed("hallo".to_owned()))], ..Board::new() };
+    let walk = walk(&mut board, &config(vec![verify(None, None, None)]));
+    assert_eq!((walk.result.verdict, walk.code()), (Verdict::Failed, "verify.echo"));
 }
