@@ -17,7 +17,7 @@ use flashfleet::smp::message::image::ListImages;
 use flashfleet::smp::message::os::ParamsResponse;
 use flashfleet::transport::{Connector, Link, LinkError, LinkErrorKind, LinkProperties};
 
-use super::line::{Finished, Line, candidate, default_steps, faulty, in_virtual_time, new_image, upload};
+use super::line::{Finished, Line, candidate, faulty, in_virtual_time, new_image, upload};
 use super::tap::{Tap, Tapped};
 
 /// One device behind a tap, in target `line`.
@@ -288,8 +288,7 @@ fn a_port_that_cannot_be_opened_is_not_matched_and_holds_nobody_up() {
         let devices = line.devices.get_mut("line").expect("a target");
         devices.extend([Shut::Hangs, Shut::Gone].map(|shut| candidate(Arc::new(shut))));
         search(&mut line);
-        let hour = Duration::from_secs(3_600);
-        let finished = tokio::time::timeout(hour, line.run()).await.expect("the run ends");
+        let finished = line.run().await;
         assert_eq!(finished.verdicts(), [Verdict::Passed]);
     });
 }
@@ -420,14 +419,14 @@ async fn a_device_that_never_stops_talking_does_not_keep_a_request_from_ending()
 }
 
 #[test]
-fn an_erase_that_leaves_the_image_is_found_by_reading_back() {
+fn an_erase_is_sent_once_and_looked_at() {
     in_virtual_time(async {
         let (mut line, tap) = tapped(&SimSpec::default(), |_, message| Some(message));
         line.device(0).program(1, new_image().bytes());
         line.plan.targets[0].steps = vec![Step::Erase { slot: 1 }];
         let finished = line.run().await;
         assert_eq!(finished.outcome, Outcome::Passed, "{:?}", finished.report.devices[0].cause);
-        assert_eq!((tap.count(1, 5), tap.count(1, 0)), (1, 1), "erased once, and looked at");
-        assert_ne!(default_steps(), line.plan.targets[0].steps);
+        assert_eq!((tap.count(1, 5), tap.count(1, 0)), (1, 1));
+        assert_eq!(line.device(0).slot(1).version, None);
     });
 }
