@@ -17,7 +17,9 @@ fn codec(criterion: &mut Criterion) {
     group.bench_function("upload chunk to message", |bench| {
         bench.iter(|| RawRequest::new(black_box(&chunk)).expect("a message").encode(7));
     });
-    group.bench_function("message to lines", |bench| bench.iter(|| encode(black_box(&message), DEFAULT_LINE_LENGTH)));
+    group.bench_function("message to lines", |bench| {
+        bench.iter(|| encode(black_box(&message), DEFAULT_LINE_LENGTH))
+    });
     group.bench_function("lines to message", |bench| {
         let mut decoder = Decoder::new();
         bench.iter(|| decoder.push(black_box(&wire)));

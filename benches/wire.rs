@@ -3,6 +3,7 @@
 //!
 //! The limit is that of `smp::chunk::limit_bytes_per_s`: baud / 10 × image bytes ÷ wire bytes of a full frame. The erase
 //! before the first answer does not count.
+#![expect(clippy::print_stdout, reason = "the table is what a bench is for")]
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,7 +22,9 @@ use flashfleet::transport::Candidate;
 
 fn image(size: usize) -> Arc<Image> {
     let payload: Vec<u8> = (0..size).map(|n| n.to_le_bytes()[0]).collect();
-    Arc::new(Image::from_bytes(ImageBuilder::new().version("2.0.0").payload(&payload).build()).expect("an image"))
+    Arc::new(
+        Image::from_bytes(ImageBuilder::new().version("2.0.0").payload(&payload).build()).expect("an image"),
+    )
 }
 
 fn main() {
@@ -56,12 +59,21 @@ fn share(baud: u32, buf_size: u32, size: usize) {
             first.get_or_insert((Instant::now(), done));
         };
         let uploaded = client
-            .upload(Arc::clone(image.bytes()), *image.file_sha256(), image.hash(), UploadRequest::default(), &mut progress)
+            .upload(
+                Arc::clone(image.bytes()),
+                *image.file_sha256(),
+                image.hash(),
+                UploadRequest::default(),
+                &mut progress,
+            )
             .await
             .expect("an upload");
         let (start, done) = first.expect("a first answer");
         let rest = uploaded.figures.bytes - done;
-        (rest as f64 / start.elapsed().as_secs_f64(), uploaded.figures.link_limit_bytes_per_s.expect("a limit"))
+        (
+            rest as f64 / start.elapsed().as_secs_f64(),
+            uploaded.figures.link_limit_bytes_per_s.expect("a limit"),
+        )
     });
     let (rate, limit) = figures;
     println!("| {baud} baud | {buf_size} | {size} | {rate:.0} B/s | {limit:.0} B/s | {:.3} |", rate / limit);

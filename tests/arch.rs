@@ -16,7 +16,19 @@ const MAY_KNOW: [(&str, &[&str]); 9] = [
     ("flow", &["cause", "image", "plan", "report", "smp"]),
     (
         "actors",
-        &["cause", "client", "exit", "flow", "identity", "image", "plan", "report", "sim", "smp", "transport"],
+        &[
+            "cause",
+            "client",
+            "exit",
+            "flow",
+            "identity",
+            "image",
+            "plan",
+            "report",
+            "sim",
+            "smp",
+            "transport",
+        ],
     ),
 ];
 
@@ -84,7 +96,9 @@ fn the_pure_rooms_have_no_runtime_and_no_clock() {
     for room in ["smp", "flow"] {
         for file in sources(&root().join(room)) {
             let code = code(&file);
-            for banned in ["tokio", "actix", "Instant", "SystemTime", "Utc::now", "Local::now", "std::fs", "std::net"] {
+            for banned in
+                ["tokio", "actix", "Instant", "SystemTime", "Utc::now", "Local::now", "std::fs", "std::net"]
+            {
                 assert!(!code.contains(banned), "{} knows {banned}", file.display());
             }
         }

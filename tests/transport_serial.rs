@@ -4,10 +4,10 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::fs::symlink;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use flashfleet::plan::{FlowControl, LineState, LinkOptions, Match, MatchKind, Target};
 use flashfleet::smp::console;
@@ -87,6 +87,22 @@ async fn messages_go_both_ways_in_noise_and_in_pieces() {
     assert_eq!(recv(&mut link).await, bytes);
     assert_eq!(recv(&mut link).await, message(2, 0));
     assert!(timeout(Duration::from_millis(50), link.recv()).await.is_err(), "an echo of what was sent");
+}
+
+/// Lines back to back overrun the two line buffers of an emulated server, where a wire would have left it time.
+#[tokio::test]
+async fn a_pseudo_terminal_is_written_at_its_baud_rate() {
+    let pty = Pty::new();
+    let options = SerialOptions { baud: 9600, ..SerialOptions::from(&LinkOptions::default()) };
+    let mut link = SerialConnector::new(&pty.path, options).connect().await.unwrap();
+    assert_eq!(link.properties().wire_bytes_per_s, Some(960.0));
+    // Two full lines (2 + 124 + 1 bytes each) and the beginning of a third.
+    let bytes = message(1, 190);
+    let request = pty.next_message();
+    let start = Instant::now();
+    link.send(&bytes).await.unwrap();
+    assert!(start.elapsed() >= Duration::from_secs_f64(2.0 * 127.0 / 960.0), "{:?}", start.elapsed());
+    assert_eq!(request.join().unwrap(), bytes);
 }
 
 #[tokio::test]
@@ -249,6 +265,33 @@ fn port_target(glob: &str) -> Target {
         expect: flashfleet::plan::Expect::default(),
         steps: Vec::new(),
     }
+}
+
+#[tokio::test]
+async fn a_copy_of_the_port_in_a_program_being_started_does_not_keep_it() {
+    let pty = Pty::new();
+    let link = pty.link().await;
+    // Until it runs, a new process has every file of its parent, locks included.
+    let copy = copy_of_open(&pty.path);
+    link.close().await;
+    pty.link().await;
+    drop(copy);
+}
+
+/// A second descriptor of the open file that this process has at `path`.
+fn copy_of_open(path: &str) -> OwnedFd {
+    let number = std::fs::read_dir("/proc/self/fd")
+        .unwrap()
+        .flatten()
+        .find(|file| std::fs::read_link(file.path()).is_ok_and(|target| target.to_string_lossy() == path))
+        .and_then(|file| file.file_name().to_str()?.parse().ok())
+        .unwrap();
+    #[expect(
+        unsafe_code,
+        reason = "the port's descriptor is private to the link; it is open for all of this function"
+    )]
+    let open = unsafe { BorrowedFd::borrow_raw(number) };
+    open.try_clone_to_owned().unwrap()
 }
 
 #[test]

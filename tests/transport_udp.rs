@@ -175,6 +175,9 @@ async fn what_nobody_takes_is_bounded_and_harms_no_other_device() {
 #[tokio::test]
 async fn one_device_has_one_link_at_a_time() {
     let hub = Arc::new(UdpHub::new());
+    // Another device keeps the socket open all the time.
+    let other = Device::new("127.0.0.1").await;
+    let _other_link = other.link(&hub).await;
     let device = Device::new("127.0.0.1").await;
     let mut first = device.link(&hub).await;
     let client = device.client(&mut first).await;
@@ -182,9 +185,9 @@ async fn one_device_has_one_link_at_a_time() {
     assert_eq!(error.kind, LinkErrorKind::Busy);
     first.close().await;
     let mut second = device.link(&hub).await;
-    device.socket.send_to(&answer(1, 4), device.client(&mut second).await).await.unwrap();
+    assert_eq!(device.client(&mut second).await, client, "still the same socket");
+    device.socket.send_to(&answer(1, 4), client).await.unwrap();
     assert_eq!(recv(&mut second).await, answer(1, 4));
-    let _ = client;
 }
 
 #[rstest]

@@ -34,6 +34,8 @@ pub struct Found {
     pub address: String,
     /// What else is known of it.
     pub identity: Identity,
+    /// What asking it for an echo showed; a device that the plan names is taken at its word unless a survey asks.
+    pub probed: Probed,
 }
 
 /// What a target's selectors found.
@@ -61,8 +63,6 @@ pub(super) struct Manned {
     pub key: String,
     pub id: DeviceId,
     pub addr: Addr<Device>,
-    /// It fits and could not be asked: another process holds its port, or this user may not open it.
-    pub blocked: bool,
 }
 
 /// What came of looking for one target's devices.
@@ -81,6 +81,8 @@ pub(super) struct Scout {
     pub reporter: Addr<Reporter>,
     pub clock: Clock,
     pub attempts: u32,
+    /// Ask the devices that the plan names, too.
+    pub ask_all: bool,
 }
 
 impl Scout {
@@ -118,10 +120,11 @@ impl Scout {
     /// Gives a candidate its actor, and asks it for an echo where it was only found by searching.
     async fn man(&self, target: &Target, target_index: usize, candidate: Candidate) -> Option<Manned> {
         let id = DeviceId(format!("{}/{}", target.name, candidate.address));
-        let found = Found {
+        let mut found = Found {
             target: target.name.clone(),
             address: candidate.address.clone(),
             identity: candidate.identity.clone(),
+            probed: Probed::Answers,
         };
         let claim = candidate.claim;
         let worker = Worker::new(
@@ -142,16 +145,14 @@ impl Scout {
             self.clock,
         );
         let addr = Device::new(worker).start();
-        let probed = if claim {
-            Probed::Answers
-        } else {
-            addr.send(Probe).await.map_or(Probed::Blocked, |Answer(probed)| probed)
-        };
-        if probed == Probed::Silent {
+        if !claim || self.ask_all {
+            found.probed = addr.send(Probe).await.map_or(Probed::Blocked, |Answer(probed)| probed);
+        }
+        if !claim && found.probed == Probed::Silent {
             tracing::debug!(target = target_index, address = %found.address, "answers no echo: not matched");
             return None;
         }
-        Some(Manned { found, key: candidate.key, id, addr, blocked: probed == Probed::Blocked })
+        Some(Manned { found, key: candidate.key, id, addr })
     }
 }
 
@@ -164,8 +165,12 @@ fn drop_blocked_siblings(devices: &mut Vec<Manned>) {
         usb.serial_number.as_ref().or(usb.hub_path.as_ref())?;
         Some((usb.vid, usb.pid, usb.serial_number.clone(), usb.hub_path.clone()))
     };
-    let answering: HashSet<_> = devices.iter().filter(|manned| !manned.blocked).filter_map(board).collect();
-    devices.retain(|manned| !manned.blocked || board(manned).is_none_or(|board| !answering.contains(&board)));
+    let answering: HashSet<_> =
+        devices.iter().filter(|manned| manned.found.probed != Probed::Blocked).filter_map(board).collect();
+    devices.retain(|manned| {
+        manned.found.probed != Probed::Blocked
+            || board(manned).is_none_or(|board| !answering.contains(&board))
+    });
 }
 
 /// Why a target's expectation does not hold; `None` where it does.
@@ -185,8 +190,8 @@ pub(super) fn unmet(target: &Target, found: &[Found], trouble: Option<&Cause>) -
         Class::Plan,
         "target.unexpected_count",
         format!(
-            "expected {} devices for target {} within {}, found {}: {list}",
-            target.expect,
+            "expected {} for target {} within {}, found {}: {list}",
+            target.expect.in_words(),
             target.name,
             humantime::format_duration(target.discover),
             found.len()

@@ -15,3 +15,4 @@ mod worker;
 pub use discovery::{Found, Survey, TargetSurvey};
 pub use run::{Interrupts, RunOptions, in_system, run, survey};
 pub use source::{RealSource, Source};
+pub use worker::Probed;

@@ -58,6 +58,7 @@ pub async fn run(
     let targets = selected(&plan, &options.only);
     let scout = Scout {
         attempts: plan.policy.attempts,
+        ask_all: false,
         plan: Arc::clone(&plan),
         source,
         reporter: reporter.clone(),
@@ -106,6 +107,7 @@ pub async fn survey(
     let reporter = Reporter::new(core, clock).start();
     let scout = Scout {
         attempts: 1,
+        ask_all: true,
         plan: Arc::clone(&plan),
         source,
         reporter: reporter.clone(),

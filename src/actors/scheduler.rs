@@ -321,7 +321,7 @@ impl Scheduler {
             let cause = Cause::new(
                 Class::Plan,
                 "policy.canary_failed",
-                format!("expected the first {} devices to pass, {bad} did not", policy.canary),
+                format!("expected every canary (the first {}) to pass, {bad} did not", policy.canary),
                 "look at the canary's cause before the rest of the devices get this firmware",
             );
             self.close(Outcome::Stopped, cause);
@@ -390,6 +390,14 @@ impl Handler<Interrupt> for Scheduler {
     fn handle(&mut self, _: Interrupt, ctx: &mut Self::Context) {
         self.stop = if self.stop == Stop::No { Stop::AfterStep } else { Stop::Now };
         self.close(Outcome::Interrupted, interrupted());
+        let (code, message) = match self.stop {
+            Stop::Now => ("run.stopping_now", "interrupted again: stopping at once"),
+            _ => (
+                "run.stopping",
+                "interrupted: running devices finish the step they are in, no further one is started; once more stops at once",
+            ),
+        };
+        self.tell(None, EventKind::Note { code: code.to_owned(), message: message.to_owned() });
         for entry in self.entries.iter().filter(|entry| entry.state == State::Running) {
             entry.addr.do_send(Halt(self.stop));
         }

@@ -51,7 +51,7 @@ pub(super) enum Stop {
 
 /// What asking a device for an echo shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Probed {
+pub enum Probed {
     /// It answers.
     Answers,
     /// It does not.
@@ -145,6 +145,7 @@ impl Worker {
         deadline: Instant,
         stop: &mut watch::Receiver<Stop>,
     ) -> DeviceResult {
+        let allowed = deadline.saturating_duration_since(Instant::now());
         loop {
             if *stop.borrow() >= Stop::AfterStep {
                 flow.stop_after_step(interrupted());
@@ -161,7 +162,7 @@ impl Worker {
             let (verdict, cause) = tokio::select! {
                 biased;
                 () = stopped_now(stop) => (Verdict::Aborted, interrupted()),
-                () = sleep_until(deadline) => (Verdict::TimedOut, deadline_passed(flow.current_step())),
+                () = sleep_until(deadline) => (Verdict::TimedOut, deadline_passed(allowed, flow.current_step())),
                 outcome = self.perform(action) => {
                     if self.wrote {
                         flow.note_written();
@@ -499,12 +500,15 @@ pub(super) fn interrupted() -> Cause {
     )
 }
 
-fn deadline_passed(step: Option<&str>) -> Cause {
+fn deadline_passed(allowed: Duration, step: Option<&str>) -> Cause {
     let within = step.map_or_else(String::new, |step| format!(", it was in step {step}"));
     Cause::new(
         Class::Device,
         "device.deadline",
-        format!("expected the device to be done before its deadline{within}"),
+        format!(
+            "expected the device to be done within its deadline of {:.0} s{within}",
+            allowed.as_secs_f64()
+        ),
         "raise policy.deadline, or look in the report at which step takes so long",
     )
 }

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 
 use super::diagnose::{say, show_plan_errors};
 use super::logging;
-use crate::actors::{Interrupts, RealSource, RunOptions, Survey};
+use crate::actors::{Interrupts, Probed, RealSource, RunOptions, Survey};
 use crate::cause::{Cause, Class};
 use crate::exit::Exit;
 use crate::flow::planned_steps;
@@ -44,7 +44,7 @@ pub struct RunArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub parallel: Option<u32>,
     /// Find the devices and print what would be done to each; write to none.
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["json", "junit", "html", "events", "journal", "trace"])]
     pub dry_run: bool,
     /// How progress is shown.
     #[arg(long, value_enum, default_value_t)]
@@ -153,44 +153,93 @@ fn known_targets(plan: &Plan, only: &[String]) -> Result<(), Cause> {
     }
 }
 
-/// Each interrupt or termination signal is one message.
+/// Each signal that asks the program to end is one message.
 fn interrupts() -> Interrupts {
     let (sender, receiver) = mpsc::unbounded_channel();
     tokio::task::spawn_local(async move {
-        loop {
-            if signal().await.is_err() || sender.send(()).is_err() {
-                return;
-            }
+        // Without signals the run is the same, and cannot be ended gently.
+        if let Ok(mut signals) = Signals::listen() {
+            while signals.next().await.is_some() && sender.send(()).is_ok() {}
         }
     });
     receiver
 }
 
+/// Signals that ask the program to end: interrupt, termination, and the terminal's hang-up where nobody turned it off,
+/// as `nohup` does. Listened to without a gap, so that none between two of them is lost.
 #[cfg(unix)]
-async fn signal() -> std::io::Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate())?;
-    tokio::select! {
-        result = tokio::signal::ctrl_c() => result,
-        _ = terminate.recv() => Ok(()),
+struct Signals {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+    hang_up: Option<tokio::signal::unix::Signal>,
+}
+
+#[cfg(unix)]
+impl Signals {
+    fn listen() -> std::io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hang_up: if hang_up_is_ignored() { None } else { Some(signal(SignalKind::hangup())?) },
+        })
+    }
+
+    async fn next(&mut self) -> Option<()> {
+        let hang_up = async {
+            match self.hang_up.as_mut() {
+                Some(signal) => signal.recv().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            signal = self.interrupt.recv() => signal,
+            signal = self.terminate.recv() => signal,
+            signal = hang_up => signal,
+        }
     }
 }
 
+/// Whether hang-ups were turned off before the program began (`man 5 proc_pid_status`, `SigIgn`, bit 0); listening
+/// would turn them on again.
+#[cfg(unix)]
+fn hang_up_is_ignored() -> bool {
+    let Ok(status) = std::fs::read_to_string("/proc/self/status") else { return false };
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask & 1 == 1)
+}
+
 #[cfg(not(unix))]
-async fn signal() -> std::io::Result<()> {
-    tokio::signal::ctrl_c().await
+struct Signals;
+
+#[cfg(not(unix))]
+impl Signals {
+    #[expect(clippy::unnecessary_wraps, reason = "the other systems can fail here")]
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self)
+    }
+
+    async fn next(&mut self) -> Option<()> {
+        tokio::signal::ctrl_c().await.ok()
+    }
 }
 
 fn dry_run(plan: &Arc<Plan>, options: RunOptions, out: &mut dyn Write, err: &mut dyn Write) -> Exit {
     let source = Arc::new(RealSource::new());
     let core = ReporterCore::new(Outputs::default(), Display::hidden());
-    let survey =
-        crate::actors::in_system(crate::actors::survey(Arc::clone(plan), options, source, core));
+    let survey = crate::actors::in_system(crate::actors::survey(Arc::clone(plan), options, source, core));
     if let Err(error) = print_survey(plan, &survey, out) {
         // A reader that went away, as with `| head`, has seen what it wanted.
         tracing::debug!(%error, "standard output is closed");
     }
-    let mut exit = Exit::Passed;
+    let probed = || survey.targets.iter().flat_map(|target| &target.found).map(|found| found.probed);
+    let mut exit = if probed().any(|probed| probed == Probed::Blocked) {
+        Exit::Station
+    } else if probed().any(|probed| probed == Probed::Silent) {
+        Exit::NotPassed
+    } else {
+        Exit::Passed
+    };
     for cause in survey.targets.iter().filter_map(|target| target.unmet.as_ref()) {
         say(err, cause);
         exit = if cause.class == Class::Station || exit == Exit::Station {
@@ -217,7 +266,14 @@ fn print_survey(plan: &Plan, survey: &Survey, out: &mut dyn Write) -> std::io::R
         )?;
         for found in &surveyed.found {
             let slot = found.identity.slot_name().map_or_else(String::new, |slot| format!(" ({slot})"));
-            writeln!(out, "  {}{slot}: {}", found.address, steps.join(", "))?;
+            let plan = match found.probed {
+                Probed::Answers => steps.join(", "),
+                Probed::Silent => "does not answer".to_owned(),
+                Probed::Blocked => {
+                    "its port could not be opened: held by another program, or no permission".to_owned()
+                }
+            };
+            writeln!(out, "  {}{slot}: {plan}", found.address)?;
         }
     }
     Ok(())

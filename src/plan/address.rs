@@ -74,7 +74,8 @@ fn place(text: &str, default_port: Option<u16>) -> Result<HostPort, AddressError
         .map_err(|error| AddressError { message: error.message, help: error.help })?;
     let host = place.host.strip_suffix('.').unwrap_or(&place.host).to_ascii_lowercase();
     // RFC 1123, section 2.1: a name whose last label is a number would be an address.
-    let numeric = host.rsplit('.').next().is_some_and(|label| label.bytes().all(|byte| byte.is_ascii_digit()));
+    let numeric =
+        host.rsplit('.').next().is_some_and(|label| label.bytes().all(|byte| byte.is_ascii_digit()));
     if numeric && host.parse::<IpAddr>().is_err() {
         let message = format!("expected an IPv4 address or a host name, got `{host}`");
         return Err(AddressError::new(message, "an IPv4 address is four numbers up to 255"));
@@ -166,7 +167,8 @@ mod tests {
 
     #[test]
     fn entries_are_counted() {
-        let entries = ["10.0.0.10-10.0.0.99", "gw.local", "fd00::1-fd00::2"].map(|text| parse_udp(text).unwrap());
+        let entries =
+            ["10.0.0.10-10.0.0.99", "gw.local", "fd00::1-fd00::2"].map(|text| parse_udp(text).unwrap());
         assert_eq!(count(&entries), 90 + 1 + 2);
     }
 }

@@ -8,12 +8,15 @@ use std::rc::Rc;
 use std::slice;
 
 use serde::de::value::{MapAccessDeserializer, StrDeserializer};
-use serde::de::{self, DeserializeOwned, DeserializeSeed, Expected, MapAccess, SeqAccess, Unexpected, Visitor};
+use serde::de::{
+    self, DeserializeOwned, DeserializeSeed, Expected, MapAccess, SeqAccess, Unexpected, Visitor,
+};
 use serde::forward_to_deserialize_any;
 
 use super::problems::{Problems, excerpt, suggest};
 use super::reader::{describe, lower_first};
-use super::yaml::{Key, Node, Resolved, Value};
+use super::scalar::Resolved;
+use super::yaml::{Key, Node, Value};
 
 /// Most problems of one description.
 const MAX_PROBLEMS: usize = 20;
@@ -25,7 +28,9 @@ pub(super) fn read<T: DeserializeOwned>(problems: &Problems<'_>, node: &Node, wh
         match T::deserialize(Source { node, skip: &skip, what: Some(what) }) {
             Ok(value) => return skip.is_empty().then_some(value),
             Err(error) => {
-                let Error { place: Some(place), fault } = error.or_at(&node.at, node, Some(what)) else { return None };
+                let Error { place: Some(place), fault } = error.or_at(&node.at, node, Some(what)) else {
+                    return None;
+                };
                 report(problems, &place.at, &fault, place.what.as_deref());
                 // The root cannot be left out.
                 if place.entry == node.at.start || !skip.insert(place.entry) {
@@ -187,7 +192,11 @@ impl<'de> de::Deserializer<'de> for Source<'de> {
         }
     }
 
-    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, Error> {
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, Error> {
         visitor.visit_newtype_struct(self)
     }
 
@@ -308,7 +317,10 @@ mod tests {
         Single,
     }
 
-    fn read_text(text: &str) -> (Option<Outer>, Vec<(usize, usize, &'static str, String)>) {
+    /// Line, column, code, and message with help.
+    type Found = (usize, usize, &'static str, String);
+
+    fn read_text(text: &str) -> (Option<Outer>, Vec<Found>) {
         let node = yaml::parse(text).unwrap().unwrap();
         let problems = Problems::new(text);
         let value = read(&problems, &node, "outer");

@@ -32,7 +32,12 @@ pub(super) type Images = BTreeMap<String, PlanImage>;
 /// nothing is known of any name.
 pub(super) fn read(reader: &Reader<'_>, node: &Node, base: &Path) -> Option<Images> {
     let Value::Mapping(entries) = &node.value else {
-        reader.wrong_type(node, "`images`", "a map", "give each image a name: `images: { app: { file: app.bin } }`");
+        reader.wrong_type(
+            node,
+            "`images`",
+            "a map",
+            "give each image a name: `images: { app: { file: app.bin } }`",
+        );
         return None;
     };
     let mut images = Images::new();
@@ -47,7 +52,9 @@ pub(super) fn read(reader: &Reader<'_>, node: &Node, base: &Path) -> Option<Imag
 }
 
 fn read_image(reader: &Reader<'_>, node: &Node, base: &Path) -> PlanImage {
-    let Some(fields) = reader.fields(node, &IMAGE) else { return PlanImage { image: None, simulated: false } };
+    let Some(fields) = reader.fields(node, &IMAGE) else {
+        return PlanImage { image: None, simulated: false };
+    };
     let simulated = fields.get("sim").is_some();
     let image = match (fields.get("file"), fields.get("sim")) {
         (Some(file), None) => {
@@ -99,7 +106,7 @@ fn load(reader: &Reader<'_>, at: &Range<usize>, base: &Path, name: &str) -> Opti
 }
 
 /// A file in the same folder with a name that is close.
-fn similar_file(path: &Path) -> Option<String> {
+pub(super) fn similar_file(path: &Path) -> Option<String> {
     let wanted = path.file_name()?.to_str()?;
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let names: Vec<String> = std::fs::read_dir(folder)
@@ -147,7 +154,10 @@ fn check_pin(fields: &Fields<'_>, image: Option<&Image>) {
     }
     let Some(image) = image else { return };
     if image.source_sha256() != &pin {
-        let message = format!("the file's SHA-256 is {}, and not what is pinned here", hex::encode(image.source_sha256()));
+        let message = format!(
+            "the file's SHA-256 is {}, and not what is pinned here",
+            hex::encode(image.source_sha256())
+        );
         let help = "name the file that was meant, or pin the new hash";
         problems.add("plan.image_sha256", &node.at, message, help);
     }

@@ -100,7 +100,11 @@ pub(super) static PLAN: Table = Table {
         req("version", Kind::Whole(1, 1), "Version of the plan format: 1."),
         opt("name", Kind::Text, "Name of the plan in reports. Default: the file's name without its ending."),
         opt("images", Kind::Named(&IMAGE), "Images by the name that steps use."),
-        req("targets", Kind::List(&Kind::Map(&TARGET)), "Groups of devices, and what is done to each device."),
+        req(
+            "targets",
+            Kind::List(&Kind::Map(&TARGET)),
+            "Groups of devices, and what is done to each device.",
+        ),
         opt("policy", Kind::Map(&POLICY), "What holds for the whole run."),
     ],
 };
@@ -115,7 +119,11 @@ pub(super) static IMAGE: Table = Table {
             Kind::Requirement,
             "Requirement on the version in the image header, for example `\">=2.4.0\"`. A version alone must be met exactly.",
         ),
-        opt("verify_key", Kind::Text, "Public key file (PEM), relative to the plan: the signature must verify."),
+        opt(
+            "verify_key",
+            Kind::Text,
+            "Public key file (PEM), relative to the plan: the signature must verify.",
+        ),
         opt(
             "sim",
             Kind::Map(&SIM_IMAGE),
@@ -136,7 +144,11 @@ pub(super) static TARGET: Table = Table {
     what: "a target",
     keys: &[
         req("name", Kind::Text, "Name of the target: unique within the plan."),
-        req("match", Kind::Map(&MATCH), "Which devices: exactly one kind, and conditions that must all hold."),
+        req(
+            "match",
+            Kind::Map(&MATCH),
+            "Which devices: exactly one kind, and conditions that must all hold.",
+        ),
         opt("link", Kind::Map(&LINK), "How to talk to the devices."),
         opt(
             "discover",
@@ -191,7 +203,11 @@ pub(super) static LINK: Table = Table {
     what: "a link",
     keys: &[
         opt("baud", Kind::Whole(300, 20_000_000), "Bits per second on serial links. Default: 115200."),
-        opt("framing", Kind::Choice(&["console", "raw", "auto"]), "Framing on serial links. Default: console."),
+        opt(
+            "framing",
+            Kind::Choice(&["console", "raw", "auto"]),
+            "Framing on serial links. Default: console.",
+        ),
         opt(
             "window",
             Kind::AutoOr(&Kind::Whole(1, 64)),
@@ -243,7 +259,7 @@ pub(super) static POLICY: Table = Table {
         opt(
             "attempts",
             Kind::Whole(1, 100),
-            "Attempts per device: for link and station causes only, never after an image was refused or reverted. Default: 1.",
+            "Attempts per device: for link and station causes only, never after an image was refused or reverted. Default: 3.",
         ),
         opt(
             "recover",
@@ -255,7 +271,11 @@ pub(super) static POLICY: Table = Table {
             Kind::Time(secs(1), secs(7 * DAY)),
             "Longest time per device, all attempts together. Default: 30m.",
         ),
-        opt("canary", Kind::Whole(0, DEVICES), "Finish this many first; go on only if they pass. Default: 0."),
+        opt(
+            "canary",
+            Kind::Whole(0, DEVICES),
+            "Finish this many first; go on only if they pass. Default: 0.",
+        ),
         opt("stop_after", Kind::Map(&STOP_AFTER), "When to stop starting devices."),
     ],
 };
@@ -319,7 +339,11 @@ pub(super) static STEPS: [StepForm; 15] = [
         Takes::ValueOrMap(&Kind::Text, &UPLOAD),
         "Put an image into the secondary slot; nothing is done where it is already running and confirmed, or already there.",
     ),
-    step("test-boot", Takes::Nothing, "Mark the uploaded image for test, reset once, and prove that it runs."),
+    step(
+        "test-boot",
+        Takes::Nothing,
+        "Mark the uploaded image for test, reset once, and prove that it runs.",
+    ),
     step("confirm", Takes::Nothing, "Make the running image permanent, only where it is the uploaded one."),
     step("reset", Takes::Options(&RESET), "Reset once, and require that what was proved still holds."),
     step("verify", Takes::Value(&Kind::Map(&VERIFY)), "Require what is said of the running image."),
@@ -348,11 +372,7 @@ pub(super) static UPLOAD: Table = Table {
     keys: &[
         req("image", Kind::Text, "Name of an image of the plan."),
         opt("image_number", Kind::Whole(0, MAX_IMAGE_NUMBER), "Image number on the device. Default: 0."),
-        opt(
-            "upgrade_only",
-            Kind::Flag,
-            "Let the device refuse a version that is not newer. Default: false.",
-        ),
+        opt("upgrade_only", Kind::Flag, "Let the device refuse a version that is not newer. Default: false."),
         opt("force", Kind::Flag, "Upload even where the image is there already. Default: false."),
     ],
 };
@@ -430,7 +450,22 @@ pub(super) static SMP: Table = Table {
 
 /// Every table, for tests.
 #[cfg(test)]
-pub(super) static TABLES: [&Table; 16] = [
-    &PLAN, &IMAGE, &SIM_IMAGE, &TARGET, &MATCH, &LINK, &POLICY, &STOP_AFTER, &UPLOAD, &RESET, &VERIFY, &ERASE,
-    &SHELL, &PUT, &GET, &SETTINGS,
+pub(super) static TABLES: [&Table; 17] = [
+    &PLAN,
+    &IMAGE,
+    &SIM_IMAGE,
+    &TARGET,
+    &MATCH,
+    &LINK,
+    &POLICY,
+    &STOP_AFTER,
+    &UPLOAD,
+    &RESET,
+    &VERIFY,
+    &ERASE,
+    &SHELL,
+    &PUT,
+    &GET,
+    &SETTINGS,
+    &SMP,
 ];

@@ -13,7 +13,7 @@ use super::keys::PLAN;
 use super::model::{Plan, Policy};
 use super::problems::Problems;
 use super::reader::{Fields, Reader};
-use super::{policy, rules, targets, yaml};
+use super::{policy, rules, scalar, targets, yaml};
 
 /// Largest plan file, in bytes.
 const MAX_SIZE: u64 = 1 << 20;
@@ -23,19 +23,31 @@ const MAX_SIZE: u64 = 1 << 20;
 /// # Errors
 /// Everything that is wrong, with its places in the file.
 pub fn load(path: &Path) -> Result<Plan, Diagnostics> {
-    let of_file = |code, message, help| Diagnostics::of_file(path, code, message, help);
+    let of_file = |code, message, help: &str| Diagnostics::of_file(path, code, message, help);
     if path.is_dir() {
         let help = "name the plan file in it";
-        return Err(of_file("plan.unreadable", "expected a plan file, and this is a folder".to_owned(), help));
+        return Err(of_file(
+            "plan.unreadable",
+            "expected a plan file, and this is a folder".to_owned(),
+            help,
+        ));
     }
     let mut bytes = Vec::new();
     // One byte more than allowed tells a file that is too large, whatever its length says.
-    File::open(path)
-        .and_then(|file| file.take(MAX_SIZE + 1).read_to_end(&mut bytes))
-        .map_err(|error| of_file("plan.unreadable", format!("cannot read the plan: {error}"), "check the path"))?;
+    File::open(path).and_then(|file| file.take(MAX_SIZE + 1).read_to_end(&mut bytes)).map_err(|error| {
+        let help = match images::similar_file(path).filter(|_| !path.exists()) {
+            Some(similar) => format!("check the path; did you mean `{similar}`?"),
+            None => "check the path".to_owned(),
+        };
+        of_file("plan.unreadable", format!("cannot read the plan: {error}"), &help)
+    })?;
     if bytes.len() as u64 > MAX_SIZE {
         let message = format!("the plan is larger than {MAX_SIZE} bytes");
-        return Err(of_file("plan.too_large", message, "name the plan, not an image; split a plan that large"));
+        return Err(of_file(
+            "plan.too_large",
+            message,
+            "name the plan, not an image; split a plan that large",
+        ));
     }
     match std::str::from_utf8(&bytes) {
         Ok(text) => parse(text, path),
@@ -88,7 +100,8 @@ fn read(problems: &Problems<'_>, path: &Path, sha256: String) -> Option<Plan> {
         }
     };
     if let Some(version) = newer_version(&root) {
-        let message = format!("this plan is written in version {} of the format", &problems.text()[version.clone()]);
+        let message =
+            format!("this plan is written in version {} of the format", &problems.text()[version.clone()]);
         problems.add("plan.version", &version, message, "this flashfleet reads version 1: use a newer one");
         return None;
     }
@@ -116,10 +129,77 @@ fn newer_version(root: &yaml::Node) -> Option<Range<usize>> {
     let yaml::Value::Mapping(entries) = &root.value else { return None };
     let (_, node) = entries.iter().find(|(key, _)| key.name == "version")?;
     let yaml::Value::Scalar(scalar) = &node.value else { return None };
-    matches!(scalar.resolve(), yaml::Resolved::Int(version) if version > 1).then(|| node.at.clone())
+    matches!(scalar.resolve(), scalar::Resolved::Int(version) if version > 1).then(|| node.at.clone())
 }
 
 fn name(fields: &Fields<'_>, path: &Path) -> String {
-    let stem = || path.file_stem().map_or_else(|| "plan".to_owned(), |stem| stem.to_string_lossy().into_owned());
+    let stem =
+        || path.file_stem().map_or_else(|| "plan".to_owned(), |stem| stem.to_string_lossy().into_owned());
     fields.text("name").map_or_else(stem, str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::keys::{Kind, TABLES};
+    use super::*;
+
+    /// A plan in which `line` stands at the one place for a key of the table, in a line of its own.
+    fn with_line(what: &str, line: &str) -> String {
+        let target =
+            |inside: &str| format!("version: 1\ntargets:\n  - name: a\n    steps: [reset]\n{inside}");
+        let step = |name: &str| {
+            let steps =
+                format!("    match: {{ usb: \"2fe3:.*\" }}\n    steps:\n      - {name}:\n          {line}\n");
+            target(&steps).replace("    steps: [reset]\n", "")
+        };
+        match what {
+            "a plan" => format!("{line}\n"),
+            "an image" => format!("version: 1\nimages:\n  app:\n    {line}\n"),
+            "a simulated image" => format!("version: 1\nimages:\n  app:\n    sim:\n      {line}\n"),
+            "a target" => format!("version: 1\ntargets:\n  -\n    {line}\n"),
+            "a match" => target(&format!("    match:\n      {line}\n")),
+            "a link" => target(&format!("    match: {{ usb: \"2fe3:.*\" }}\n    link:\n      {line}\n")),
+            "a policy" => format!("version: 1\npolicy:\n  {line}\n"),
+            "a stop_after" => format!("version: 1\npolicy:\n  stop_after:\n    {line}\n"),
+            "an upload" => step("upload"),
+            "a reset" => step("reset"),
+            "a verify" => step("verify"),
+            "an erase" => step("erase"),
+            "a shell step" => step("shell"),
+            "a put" => step("put"),
+            "a get" => step("get"),
+            "a settings step" => step("settings"),
+            "an smp step" => step("smp"),
+            other => panic!("no place for the keys of {other}"),
+        }
+    }
+
+    #[test]
+    fn every_key_of_the_tables_is_read() {
+        for table in TABLES {
+            for key in table.keys.iter().filter(|key| !matches!(key.kind, Kind::Any)) {
+                // A list in a list is the right value of no key. The conditions of a match need a kind beside them.
+                let usb = if key.name == "usb" { "" } else { "      usb: \"2fe3:.*\"\n" };
+                let line = format!("{}: [[[]]]", key.name);
+                let text = with_line(table.what, &line);
+                let text = match table.what {
+                    "a match" if !super::super::keys::MATCH_KINDS.contains(&key.name) => {
+                        text.replace("match:\n", &format!("match:\n{usb}"))
+                    }
+                    "an image" if key.name != "file" && key.name != "sim" => {
+                        text.replace("app:\n", "app:\n    file: app.bin\n")
+                    }
+                    _ => text,
+                };
+                let at = text.lines().position(|found| found.trim() == line).unwrap() + 1;
+                let found = parse(&text, Path::new("plan.yaml")).unwrap_err();
+                let told = found.items().iter().any(|item| {
+                    let place = item.place.as_ref().unwrap();
+                    // About the value, and not about the key being there.
+                    place.line == at && place.text.contains('[') && item.code != "plan.unknown_key"
+                });
+                assert!(told, "`{}` of {} is not read\n{text}{found}", key.name, table.what);
+            }
+        }
+    }
 }

@@ -12,6 +12,7 @@ mod policy;
 mod problems;
 mod reader;
 mod rules;
+mod scalar;
 mod schema;
 mod steps;
 mod targets;

@@ -107,7 +107,7 @@ pub struct Pattern {
 
 impl Pattern {
     /// Largest compiled form, in bytes: what matches a name or an id is small, and a plan may have many.
-    const MAX_COMPILED: usize = 256 << 10;
+    const MAX_COMPILED: usize = 4 << 20;
 
     /// Case-insensitive and anchored at both ends.
     ///
@@ -249,6 +249,18 @@ impl Expect {
     #[must_use]
     pub fn holds(self, count: usize) -> bool {
         count >= self.min && self.max.is_none_or(|max| count <= max)
+    }
+
+    /// For people: `24 devices`, `8 to 24 devices`, `at least 1 device`.
+    #[must_use]
+    pub fn in_words(self) -> String {
+        let devices =
+            |count: usize| if count == 1 { "1 device".to_owned() } else { format!("{count} devices") };
+        match self.max {
+            Some(max) if max == self.min => devices(max),
+            Some(max) => format!("{} to {}", self.min, devices(max)),
+            None => format!("at least {}", devices(self.min)),
+        }
     }
 }
 

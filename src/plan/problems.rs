@@ -107,7 +107,11 @@ pub(super) fn closest<'n>(name: &str, known: impl IntoIterator<Item = &'n str>) 
 }
 
 /// `did you mean …?`, where a name is close, and then what is known.
-pub(super) fn suggest<'n>(name: &str, known: impl IntoIterator<Item = &'n str> + Clone, what: &str) -> String {
+pub(super) fn suggest<'n>(
+    name: &str,
+    known: impl IntoIterator<Item = &'n str> + Clone,
+    what: &str,
+) -> String {
     let list = known.clone().into_iter().map(|name| format!("`{}`", excerpt(name))).collect::<Vec<_>>();
     let list = match list.len() {
         0 => format!("there are no {what}"),

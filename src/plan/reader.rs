@@ -11,14 +11,15 @@ use std::time::Duration;
 use super::keys::{Key, Kind, Table};
 use super::model::{Auto, Pattern};
 use super::problems::{Problems, excerpt, suggest};
-use super::yaml::{Node, Resolved, Value};
-use super::{expression, yaml};
+use super::scalar::Resolved;
+use super::yaml::{Node, Value};
+use super::{expression, scalar};
 
 /// Most entries of one list.
 const MAX_LIST: usize = 4096;
 
 /// Most regular expressions of one plan: compiling them takes time.
-const MAX_EXPRESSIONS: usize = 256;
+const MAX_EXPRESSIONS: usize = 128;
 
 /// Longest text that has a meaning of its own: a name, a pattern, an address.
 const MAX_TEXT: usize = 1024;
@@ -112,7 +113,9 @@ impl<'a> Reader<'a> {
             Some(Resolved::Text(text)) if text.parse::<u64>().is_ok() => {
                 self.wrong_type(node, what, "a whole number", "write it without quotes");
             }
-            _ => self.wrong_type(node, what, "a whole number", &format!("write a number from {min} to {max}")),
+            _ => {
+                self.wrong_type(node, what, "a whole number", &format!("write a number from {min} to {max}"))
+            }
         }
         None
     }
@@ -193,7 +196,12 @@ impl<'a> Reader<'a> {
     }
 
     /// One of some words.
-    pub(super) fn choice<'n>(&self, node: &'n Node, what: &str, words: &'static [&'static str]) -> Option<&'n str> {
+    pub(super) fn choice<'n>(
+        &self,
+        node: &'n Node,
+        what: &str,
+        words: &'static [&'static str],
+    ) -> Option<&'n str> {
         let known = || words.iter().copied();
         let Some(Resolved::Text(text)) = self.resolve(node) else {
             self.wrong_type(node, what, "a word", &suggest("", known(), "known words"));
@@ -210,17 +218,32 @@ impl<'a> Reader<'a> {
     /// A list that is neither empty nor endless.
     pub(super) fn list<'n>(&self, node: &'n Node, what: &str, of: &str) -> Option<&'n [Rc<Node>]> {
         let Value::Sequence(items) = &node.value else {
-            self.wrong_type(node, what, &format!("a list of {of}"), "write a list: `[a, b]`, or lines with `- `");
+            self.wrong_type(
+                node,
+                what,
+                &format!("a list of {of}"),
+                "write a list: `[a, b]`, or lines with `- `",
+            );
             return None;
         };
         if items.is_empty() {
             let message = format!("{what} is an empty list");
-            self.problems.add("plan.out_of_range", &node.at, message, "name at least one, or take out the key");
+            self.problems.add(
+                "plan.out_of_range",
+                &node.at,
+                message,
+                "name at least one, or take out the key",
+            );
             return None;
         }
         if items.len() > MAX_LIST {
             let message = format!("{what} has {} entries", items.len());
-            self.problems.add("plan.out_of_range", &node.at, message, format!("use at most {MAX_LIST} entries"));
+            self.problems.add(
+                "plan.out_of_range",
+                &node.at,
+                message,
+                format!("use at most {MAX_LIST} entries"),
+            );
             return None;
         }
         Some(items)
@@ -252,7 +275,7 @@ impl<'a> Reader<'a> {
             Ok(pattern) => Some(pattern),
             Err(error) => {
                 let at = match error.at {
-                    Some(within) => yaml::place_within(self.problems.text(), node, &within),
+                    Some(within) => scalar::place_within(self.problems.text(), node, &within),
                     None => node.at.clone(),
                 };
                 let message = format!("{what} is no valid regular expression: {}", error.message);
@@ -277,7 +300,12 @@ impl<'a> Reader<'a> {
         };
         for (key, _) in entries.iter().filter(|(key, _)| !names().any(|name| name == key.name)) {
             let message = format!("unknown key `{}` in {}", excerpt(&key.name), table.what);
-            self.problems.add("plan.unknown_key", &key.at, message, suggest(&key.name, names(), "known keys"));
+            self.problems.add(
+                "plan.unknown_key",
+                &key.at,
+                message,
+                suggest(&key.name, names(), "known keys"),
+            );
         }
         let fields = Fields { reader: self, node, table };
         for key in table.keys.iter().filter(|key| key.required && fields.get(key.name).is_none()) {

@@ -42,7 +42,12 @@ pub(super) fn check_order(problems: &Problems<'_>, steps: &[(Step, Range<usize>)
             }
             Step::Confirm if !booted => {
                 let message = "`confirm` comes before the uploaded image was booted";
-                problems.add("plan.step_order", at, message, "put `- test-boot` between `upload` and `confirm`");
+                problems.add(
+                    "plan.step_order",
+                    at,
+                    message,
+                    "put `- test-boot` between `upload` and `confirm`",
+                );
             }
             Step::Verify { version, hash, .. } => {
                 let Some(image) = running.and_then(|name| images.get(name)?.image.as_ref()) else { continue };
@@ -55,7 +60,12 @@ pub(super) fn check_order(problems: &Problems<'_>, steps: &[(Step, Range<usize>)
                         excerpt(running.unwrap_or_default()),
                         image.version()
                     );
-                    problems.add("plan.contradiction", at, message, "change `verify`, or upload another image");
+                    problems.add(
+                        "plan.contradiction",
+                        at,
+                        message,
+                        "change `verify`, or upload another image",
+                    );
                 }
             }
             Step::Erase { slot } => {
@@ -63,7 +73,8 @@ pub(super) fn check_order(problems: &Problems<'_>, steps: &[(Step, Range<usize>)
                 if slot % 2 == 1
                     && let Some(image) = waiting.get(&image_number)
                 {
-                    let message = format!("this erases image `{}`, which was uploaded and not booted", excerpt(image));
+                    let message =
+                        format!("this erases image `{}`, which was uploaded and not booted", excerpt(image));
                     problems.add("plan.step_order", at, message, "erase before `upload`, or take it out");
                 }
             }
@@ -90,8 +101,10 @@ pub(super) fn check_targets(problems: &Problems<'_>, targets: &[PlacedTarget]) {
         }
         let Some(key) = match_key(&placed.target.matcher) else { continue };
         if let Some(first) = matches.insert(key, placed) {
-            let message = format!("every device that this matches is in target `{}` too", excerpt(&first.target.name));
-            let help = "a device that two targets match is refused: tell them apart, for example by `hub_path`";
+            let message =
+                format!("every device that this matches is in target `{}` too", excerpt(&first.target.name));
+            let help =
+                "a device that two targets match is refused: tell them apart, for example by `hub_path`";
             problems.add("plan.device_in_two_targets", &placed.match_at, message, help);
         }
     }
@@ -104,13 +117,15 @@ fn match_key(matcher: &Match) -> Option<String> {
     let sorted = |sources: BTreeSet<&str>| format!("{sources:?}");
     let kind = match &matcher.kind {
         MatchKind::Usb(patterns) => format!("usb {}", sorted(patterns.iter().map(Pattern::as_str).collect())),
-        MatchKind::Port(globs) => format!("port {}", sorted(globs.iter().map(glob::Pattern::as_str).collect())),
+        MatchKind::Port(globs) => {
+            format!("port {}", sorted(globs.iter().map(glob::Pattern::as_str).collect()))
+        }
         MatchKind::Ble(patterns) => format!("ble {}", sorted(patterns.iter().map(Pattern::as_str).collect())),
         MatchKind::Udp(_) | MatchKind::Tcp(_) | MatchKind::Sim(_) => return None,
     };
     let Match { bootloader_usb, serial_number, product, hub_path, .. } = matcher;
-    let conditions =
-        [bootloader_usb, serial_number, product, hub_path].map(|pattern| pattern.as_ref().map(Pattern::as_str));
+    let conditions = [bootloader_usb, serial_number, product, hub_path]
+        .map(|pattern| pattern.as_ref().map(Pattern::as_str));
     Some(format!("{kind} {conditions:?}"))
 }
 

@@ -65,7 +65,8 @@ fn table(table: &Table, definitions: &mut Map<String, Value>) -> Value {
     }
     let required: Vec<&str> = table.keys.iter().filter(|key| key.required).map(|key| key.name).collect();
     let mut object = json!({ "type": "object", "additionalProperties": false, "properties": properties });
-    let one_of = |names: &[&str]| -> Value { names.iter().map(|name| json!({ "required": [name] })).collect() };
+    let one_of =
+        |names: &[&str]| -> Value { names.iter().map(|name| json!({ "required": [name] })).collect() };
     if let Some(object) = object.as_object_mut() {
         if !required.is_empty() {
             object.insert("required".to_owned(), json!(required));
@@ -83,7 +84,9 @@ fn table(table: &Table, definitions: &mut Map<String, Value>) -> Value {
 
 fn kind(of: &Kind, definitions: &mut Map<String, Value>) -> Value {
     match of {
-        Kind::Text | Kind::Glob | Kind::Hash | Kind::UdpAddress | Kind::TcpAddress | Kind::Requirement => text(),
+        Kind::Text | Kind::Glob | Kind::Hash | Kind::UdpAddress | Kind::TcpAddress | Kind::Requirement => {
+            text()
+        }
         Kind::Flag => json!({ "type": "boolean" }),
         Kind::Whole(min, max) => json!({ "type": "integer", "minimum": min, "maximum": max }),
         Kind::Number(min, max) => json!({ "type": "number", "minimum": min, "maximum": max }),
@@ -151,12 +154,12 @@ fn step(form: &StepForm, definitions: &mut Map<String, Value>) -> Value {
             "required": [form.name],
         })
     };
-    let null = json!({ "type": "null" });
+    let nothing = json!({ "type": "null" });
     let forms = match &form.takes {
-        Takes::Nothing => vec![word, map(null)],
+        Takes::Nothing => vec![word, map(nothing)],
         Takes::Options(of) => {
             let options = table_reference(of, definitions);
-            vec![word, map(json!({ "anyOf": [null, options] }))]
+            vec![word, map(json!({ "anyOf": [nothing, options] }))]
         }
         Takes::Value(of) => vec![map(kind(of, definitions))],
         Takes::ValueOrMap(value, of) => {
@@ -182,7 +185,12 @@ mod tests {
             let definition = if table.what == PLAN.what { &schema } else { &schema["$defs"][name(table)] };
             let known: BTreeSet<&str> = table.keys.iter().map(|key| key.name).collect();
             let properties = definition["properties"].as_object().unwrap_or_else(|| panic!("{}", table.what));
-            assert_eq!(properties.keys().map(String::as_str).collect::<BTreeSet<_>>(), known, "{}", table.what);
+            assert_eq!(
+                properties.keys().map(String::as_str).collect::<BTreeSet<_>>(),
+                known,
+                "{}",
+                table.what
+            );
             for (key, property) in properties {
                 assert!(property["description"].as_str().is_some_and(|doc| doc.ends_with('.')), "{key}");
             }

@@ -8,7 +8,8 @@ use super::model::Step;
 use super::problems::{excerpt, suggest};
 use super::reader::{Fields, Reader};
 use super::rules;
-use super::yaml::{Node, Resolved, Value};
+use super::scalar::Resolved;
+use super::yaml::{Node, Value};
 
 /// MCUboot numbers slots through; 1 is the secondary slot of image 0.
 const SECONDARY_SLOT: u32 = 1;
@@ -38,7 +39,9 @@ fn default_steps(target: &Fields<'_>, images: &Images, simulated: bool) -> Vec<S
     let (Some(image), None) = (names.next(), names.next()) else {
         let message = match images.len() {
             0 => "a target without `steps` uploads the plan's only image, and the plan has none".to_owned(),
-            count => format!("a target without `steps` uploads the plan's only image, and the plan has {count}"),
+            count => {
+                format!("a target without `steps` uploads the plan's only image, and the plan has {count}")
+            }
         };
         let help = "say which: `steps: [upload: NAME, test-boot, confirm, reset]`";
         reader.problems.add("plan.no_steps", &target.node.at, message, help);
@@ -63,7 +66,8 @@ fn read_step(reader: &Reader<'_>, node: &Node, images: &Images, simulated: bool)
             [(key, value)] => (key.name.as_str(), key.at.clone(), Some(value.as_ref())),
             [] => return not_a_step(reader, node),
             [(first, _), (second, _), ..] => {
-                let message = format!("a step has one name, and this one has `{}` too", excerpt(&second.name));
+                let message =
+                    format!("a step has one name, and this one has `{}` too", excerpt(&second.name));
                 let help = if STEPS.iter().any(|form| form.name == second.name) {
                     "begin every step with `- `".to_owned()
                 } else {
@@ -157,7 +161,8 @@ fn check_image(reader: &Reader<'_>, name: &str, at: &Range<usize>, images: &Imag
             false
         }
         Some(image) if image.simulated && !simulated => {
-            let message = format!("image `{}` is made for simulated devices, and this target has none", excerpt(name));
+            let message =
+                format!("image `{}` is made for simulated devices, and this target has none", excerpt(name));
             let help = "give the image a `file`, or match `sim`";
             reader.problems.add("plan.sim_image", at, message, help);
             false
@@ -230,7 +235,8 @@ fn read_hash(fields: &Fields<'_>, images: &Images) -> Option<Vec<u8>> {
             fields.reader.problems.add("plan.bad_hash", &node.at, message, help);
         }
         Err(_) => {
-            let message = format!("`hash` is neither hexadecimal nor an image of this plan: `{}`", excerpt(text));
+            let message =
+                format!("`hash` is neither hexadecimal nor an image of this plan: `{}`", excerpt(text));
             let help = suggest(text, images.keys().map(String::as_str), "images of this plan");
             fields.reader.problems.add("plan.unknown_image", &node.at, message, help);
         }

@@ -7,12 +7,14 @@ use super::address::{self, AddressError};
 use super::images::Images;
 use super::keys::{LINK, MATCH, MATCH_KINDS, TARGET};
 use super::model::{
-    Auto, Expect, FlowControl, FramingChoice, LineState, LinkOptions, Match, MatchKind, Pattern, Target, UdpTarget,
+    Auto, Expect, FlowControl, FramingChoice, LineState, LinkOptions, Match, MatchKind, Pattern, Target,
+    UdpTarget,
 };
 use super::problems::excerpt;
 use super::reader::{Fields, Reader, lower_first};
-use super::yaml::{Node, Resolved, Value};
-use super::{derived, expression, steps};
+use super::scalar::Resolved;
+use super::yaml::{Node, Value};
+use super::{derived, expression, scalar, steps};
 use crate::sim::SimSpec;
 use crate::transport::MAX_ADDRESSES;
 
@@ -87,12 +89,20 @@ fn read_match(reader: &Reader<'_>, node: &Node) -> Option<Found> {
     let kind = match kind {
         "usb" => MatchKind::Usb(read_usb(reader, value)),
         "port" => MatchKind::Port(
-            reader.one_or_list(value, "`port`", "globs").into_iter().filter_map(|n| read_glob(reader, n)).collect(),
+            reader
+                .one_or_list(value, "`port`", "globs")
+                .into_iter()
+                .filter_map(|n| read_glob(reader, n))
+                .collect(),
         ),
         "ble" => {
             let patterns = reader.one_or_list(value, "`ble`", "regular expressions");
             let patterns = patterns.into_iter().filter_map(|node| reader.expression(node, "`ble`")).collect();
-            reader.not_supported(&fields.key_at("ble"), "match kind `ble`", "use a device on USB, UDP or TCP");
+            reader.not_supported(
+                &fields.key_at("ble"),
+                "match kind `ble`",
+                "use a device on USB, UDP or TCP",
+            );
             MatchKind::Ble(patterns)
         }
         "udp" => {
@@ -105,7 +115,9 @@ fn read_match(reader: &Reader<'_>, node: &Node) -> Option<Found> {
             }
             MatchKind::Udp(entries)
         }
-        "tcp" => MatchKind::Tcp(read_addresses(reader, value, "`tcp`", &mut addresses_at, address::parse_tcp)),
+        "tcp" => {
+            MatchKind::Tcp(read_addresses(reader, value, "`tcp`", &mut addresses_at, address::parse_tcp))
+        }
         _ => MatchKind::Sim(read_sim(reader, value)?),
     };
     let [bootloader_usb, serial_number, product, hub_path] = conditions;
@@ -163,7 +175,7 @@ fn read_glob(reader: &Reader<'_>, node: &Node) -> Option<glob::Pattern> {
         Err(error) => {
             // The position counts characters.
             let start = text.char_indices().nth(error.pos).map_or(text.len(), |(byte, _)| byte);
-            let at = super::yaml::place_within(reader.problems.text(), node, &(start..text.len()));
+            let at = scalar::place_within(reader.problems.text(), node, &(start..text.len()));
             let message = format!("`port` is no valid glob: {}", lower_first(error.msg));
             let help = "`*` is any text, `?` any character, `[ab]` one of some, `**` any folders";
             reader.problems.add("plan.bad_glob", &at, message, help);
@@ -214,7 +226,9 @@ fn read_expect(reader: &Reader<'_>, node: &Node) -> Option<Expect> {
         return None;
     };
     let expect = match scalar.resolve() {
-        Resolved::Int(count) => usize::try_from(count).ok().map(|count| Expect { min: count, max: Some(count) }),
+        Resolved::Int(count) => {
+            usize::try_from(count).ok().map(|count| Expect { min: count, max: Some(count) })
+        }
         Resolved::Text(text) => parse_expect(text),
         _ => {
             reader.wrong_type(node, "`expect`", "a number or a range", help);

@@ -101,8 +101,9 @@ impl Device {
         let fault = FaultSpec::of_device(std::iter::once(&spec.fault).chain(&spec.faults), index + 1);
         let version = spec.version.parse::<Version>().unwrap_or_default();
         let payload = format!("firmware {version} of a simulated device\n").into_bytes();
+        let image = build_image(version, &payload, spec.image_hash);
         Self {
-            flash: Flash::new(spec.mode, spec.slot_size, build_image(version, &payload)),
+            flash: Flash::new(spec.mode, spec.slot_size, spec.image_hash, image),
             dice: Dice::new(fault.seed, index),
             fault,
             server: Server::default(),

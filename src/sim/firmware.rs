@@ -4,7 +4,9 @@
 use std::fmt;
 use std::str::FromStr;
 
-use sha2::{Digest, Sha256};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256, Sha384, Sha512};
 
 /// First word of an MCUboot image (`mcuboot/docs/design.md`, "Image format", `IMAGE_MAGIC`), little endian.
 pub(super) const IMAGE_MAGIC: u32 = 0x96f3_b83d;
@@ -14,14 +16,52 @@ pub(super) const IMAGE_HEADER_LEN: usize = 32;
 const TLV_INFO_MAGIC: u16 = 0x6907;
 /// `IMAGE_TLV_PROT_INFO_MAGIC`: starts the protected TLVs.
 const TLV_PROT_INFO_MAGIC: u16 = 0x6908;
-/// `IMAGE_TLV_SHA256`.
-const TLV_SHA256: u16 = 0x10;
 /// `IMAGE_F_NON_BOOTABLE`.
 const FLAG_NON_BOOTABLE: u32 = 0x10;
 /// Length of `struct image_tlv_info` and of `struct image_tlv`, in bytes.
 const TLV_LEN: usize = 4;
 /// Starts the marker in a payload that says how the firmware behaves; the name and a newline follow.
 const MARKER: &[u8] = b"flashfleet-sim-firmware: ";
+
+/// The hash by which a device's bootloader and server know images: they are built for one of them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ImageHash {
+    /// SHA-256, TLV 0x10 (`IMAGE_TLV_SHA256`).
+    #[default]
+    Sha256,
+    /// SHA-384, TLV 0x11 (`IMAGE_TLV_SHA384`).
+    Sha384,
+    /// SHA-512, TLV 0x12 (`IMAGE_TLV_SHA512`).
+    Sha512,
+}
+
+impl ImageHash {
+    fn tlv(self) -> u16 {
+        match self {
+            Self::Sha256 => 0x10,
+            Self::Sha384 => 0x11,
+            Self::Sha512 => 0x12,
+        }
+    }
+
+    /// Length in bytes.
+    pub(super) fn len(self) -> usize {
+        match self {
+            Self::Sha256 => 32,
+            Self::Sha384 => 48,
+            Self::Sha512 => 64,
+        }
+    }
+
+    fn of(self, bytes: &[u8]) -> Vec<u8> {
+        match self {
+            Self::Sha256 => Sha256::digest(bytes).to_vec(),
+            Self::Sha384 => Sha384::digest(bytes).to_vec(),
+            Self::Sha512 => Sha512::digest(bytes).to_vec(),
+        }
+    }
+}
 
 /// How a firmware behaves once MCUboot has started it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
@@ -130,7 +170,7 @@ impl FromStr for Version {
 }
 
 /// A whole image: header, payload, hash TLV; not signed.
-pub(super) fn build_image(version: Version, payload: &[u8]) -> Vec<u8> {
+pub(super) fn build_image(version: Version, payload: &[u8], kind: ImageHash) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap_or(u32::MAX);
     let mut image = Vec::with_capacity(IMAGE_HEADER_LEN + payload.len() + 2 * TLV_LEN + 32);
     image.extend_from_slice(&IMAGE_MAGIC.to_le_bytes());
@@ -144,20 +184,21 @@ pub(super) fn build_image(version: Version, payload: &[u8]) -> Vec<u8> {
     image.extend_from_slice(&version.build.to_le_bytes());
     image.extend_from_slice(&[0; 4]); // _pad1
     image.extend_from_slice(payload);
-    let hash = Sha256::digest(&image);
+    let hash = kind.of(&image);
+    let short = |len: usize| u16::try_from(len).unwrap_or(u16::MAX).to_le_bytes();
     image.extend_from_slice(&TLV_INFO_MAGIC.to_le_bytes());
-    image.extend_from_slice(&[40, 0]); // it_tlv_tot: this header, one TLV header, 32 bytes
-    image.extend_from_slice(&TLV_SHA256.to_le_bytes());
-    image.extend_from_slice(&[32, 0]);
+    image.extend_from_slice(&short(2 * TLV_LEN + hash.len())); // it_tlv_tot: both headers and the hash
+    image.extend_from_slice(&kind.tlv().to_le_bytes());
+    image.extend_from_slice(&short(hash.len()));
     image.extend_from_slice(&hash);
     image
 }
 
 /// What Zephyr reads of an image in flash (`img_mgmt_read_info`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ImageInfo {
     pub(super) version: Version,
-    pub(super) hash: [u8; 32],
+    pub(super) hash: Vec<u8>,
     pub(super) bootable: bool,
     /// Length of what the hash covers: header, payload and protected TLVs.
     hashed_len: usize,
@@ -182,14 +223,14 @@ fn u32_at(flash: &[u8], at: usize) -> Option<u32> {
 
 /// Reads header and TLVs as Zephyr does, without checking the content. `flash` is what was written to the slot; beyond
 /// it is erased flash.
-pub(super) fn read_info(flash: &[u8]) -> Result<ImageInfo, NoImage> {
+pub(super) fn read_info(flash: &[u8], kind: ImageHash) -> Result<ImageInfo, NoImage> {
     if flash.iter().take(4).all(|&byte| byte == 0xff) {
         return Err(NoImage::Empty);
     }
-    parse(flash).ok_or(NoImage::Broken)
+    parse(flash, kind).ok_or(NoImage::Broken)
 }
 
-fn parse(flash: &[u8]) -> Option<ImageInfo> {
+fn parse(flash: &[u8], kind: ImageHash) -> Option<ImageInfo> {
     if u32_at(flash, 0)? != IMAGE_MAGIC {
         return None;
     }
@@ -210,13 +251,13 @@ fn parse(flash: &[u8]) -> Option<ImageInfo> {
     at += TLV_LEN;
     let mut hash = None;
     while at + TLV_LEN <= end {
-        let (kind, len) = (u16_at(flash, at)?, usize::from(u16_at(flash, at + 2)?));
+        let (tlv, len) = (u16_at(flash, at)?, usize::from(u16_at(flash, at + 2)?));
         at += TLV_LEN;
-        if kind == TLV_SHA256 && len == 32 {
+        if tlv == kind.tlv() && len == kind.len() {
             if hash.is_some() || at + len > end {
                 return None;
             }
-            hash = Some(*flash.get(at..)?.first_chunk()?);
+            hash = Some(flash.get(at..at + len)?.to_vec());
         }
         at += len;
     }
@@ -224,10 +265,9 @@ fn parse(flash: &[u8]) -> Option<ImageInfo> {
 }
 
 /// MCUboot's check before it boots or swaps: the hash TLV is that of the content. Signatures are not simulated.
-pub(super) fn validates(flash: &[u8]) -> bool {
-    let Ok(info) = read_info(flash) else { return false };
-    info.bootable
-        && flash.get(..info.hashed_len).is_some_and(|hashed| Sha256::digest(hashed)[..] == info.hash)
+pub(super) fn validates(flash: &[u8], kind: ImageHash) -> bool {
+    let Ok(info) = read_info(flash, kind) else { return false };
+    info.bootable && flash.get(..info.hashed_len).is_some_and(|hashed| kind.of(hashed) == info.hash)
 }
 
 #[cfg(test)]
@@ -236,26 +276,38 @@ mod tests {
 
     #[test]
     fn a_built_image_reads_back() {
-        let image = build_image("1.2.3.4".parse().unwrap(), b"payload");
-        let info = read_info(&image).unwrap();
+        let image = build_image("1.2.3.4".parse().unwrap(), b"payload", ImageHash::Sha256);
+        let info = read_info(&image, ImageHash::Sha256).unwrap();
         assert_eq!(info.version.to_string(), "1.2.3.4");
         assert!(info.bootable);
-        assert!(validates(&image));
+        assert!(validates(&image, ImageHash::Sha256));
+    }
+
+    #[test]
+    fn an_image_with_another_hash_is_none() {
+        let kinds = [ImageHash::Sha256, ImageHash::Sha384, ImageHash::Sha512];
+        for kind in kinds {
+            let image = build_image(Version::default(), b"payload", kind);
+            assert!(validates(&image, kind));
+            for other in kinds.into_iter().filter(|other| *other != kind) {
+                assert_eq!(read_info(&image, other), Err(NoImage::Broken));
+            }
+        }
     }
 
     #[test]
     fn a_changed_byte_is_seen_by_mcuboot_and_not_by_zephyr() {
-        let mut image = build_image(Version::default(), b"payload");
+        let mut image = build_image(Version::default(), b"payload", ImageHash::Sha256);
         image[IMAGE_HEADER_LEN] ^= 1;
-        assert!(read_info(&image).is_ok());
-        assert!(!validates(&image));
+        assert!(read_info(&image, ImageHash::Sha256).is_ok());
+        assert!(!validates(&image, ImageHash::Sha256));
     }
 
     #[test]
     fn no_prefix_of_an_image_is_an_image() {
-        let image = build_image(Version::default(), b"payload");
+        let image = build_image(Version::default(), b"payload", ImageHash::Sha256);
         for len in 0..image.len() {
-            assert!(read_info(&image[..len]).is_err(), "{len} bytes");
+            assert!(read_info(&image[..len], ImageHash::Sha256).is_err(), "{len} bytes");
         }
     }
 
@@ -276,7 +328,10 @@ mod tests {
         for behaviour in [Behaviour::Normal, Behaviour::Resets, Behaviour::Hangs, Behaviour::Mute] {
             let mut payload = vec![7; 100];
             payload.extend(behaviour.marker());
-            assert_eq!(Behaviour::of(&build_image(Version::default(), &payload)), behaviour);
+            assert_eq!(
+                Behaviour::of(&build_image(Version::default(), &payload, ImageHash::Sha256)),
+                behaviour
+            );
         }
         assert_eq!(Behaviour::of(b"flashfleet-sim-firmware: dances\n"), Behaviour::Normal);
     }

@@ -1,7 +1,7 @@
 //! The flash of a simulated device: two slots of bytes and their MCUboot trailers. What the bytes mean to the bootloader
 //! lives in `mcuboot.rs`.
 
-use super::firmware::{ImageInfo, NoImage, read_info};
+use super::firmware::{Behaviour, ImageHash, ImageInfo, NoImage, read_info, validates};
 use super::mcuboot::SwapType;
 use super::spec::BootMode;
 
@@ -46,6 +46,17 @@ pub(super) struct Slot {
     /// The image starts one page into the slot, where swap-by-offset expects a new one.
     shifted: bool,
     trailer: Trailer,
+    /// What MCUboot and the firmware make of the content; forgotten with every write.
+    checked: Option<Checked>,
+}
+
+/// What a boot finds in a slot. Firmware that resets at once boots thousands of times in an hour: it is looked at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Checked {
+    /// MCUboot starts the image.
+    pub(super) valid: bool,
+    /// How it behaves then.
+    pub(super) behaviour: Behaviour,
 }
 
 impl Slot {
@@ -93,8 +104,17 @@ impl Slot {
         self.shifted = shifted;
     }
 
+    /// What a boot finds here.
+    pub(super) fn check(&mut self, kind: ImageHash) -> Checked {
+        let data = &self.data;
+        *self
+            .checked
+            .get_or_insert_with(|| Checked { valid: validates(data, kind), behaviour: Behaviour::of(data) })
+    }
+
     /// Writes at the end of what was written.
     pub(super) fn append(&mut self, bytes: &[u8]) {
+        self.checked = None;
         self.data.extend_from_slice(bytes);
     }
 
@@ -113,16 +133,17 @@ pub(super) struct Flash {
     pub(super) slots: [Slot; 2],
     pub(super) slot_size: u32,
     pub(super) mode: BootMode,
+    pub(super) hash: ImageHash,
     /// Bytes ever written by uploads.
     pub(super) written: u64,
     /// Hash of the image that ran first.
-    first: Option<[u8; 32]>,
+    first: Option<Vec<u8>>,
 }
 
 impl Flash {
-    pub(super) fn new(mode: BootMode, slot_size: u32, image: Vec<u8>) -> Self {
-        let first = read_info(&image).ok().map(|info| info.hash);
-        Self { slots: [Slot::with_image(image), Slot::default()], slot_size, mode, written: 0, first }
+    pub(super) fn new(mode: BootMode, slot_size: u32, hash: ImageHash, image: Vec<u8>) -> Self {
+        let first = read_info(&image, hash).ok().map(|info| info.hash);
+        Self { slots: [Slot::with_image(image), Slot::default()], slot_size, mode, hash, written: 0, first }
     }
 
     /// Whether another image than the first one is in the primary slot.
@@ -157,6 +178,6 @@ impl Flash {
         if slot == 1 && found.is_shifted() != self.expects_shifted() {
             return Err(NoImage::Empty);
         }
-        read_info(found.data())
+        read_info(found.data(), self.hash)
     }
 }

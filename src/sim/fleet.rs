@@ -186,7 +186,7 @@ impl DeviceHandle {
         let device = self.device();
         let info = device.flash().info(0).ok()?;
         let confirmed = device.flash().swap_type() != super::mcuboot::SwapType::Revert;
-        Some(Running { version: info.version.to_string(), hash: info.hash.to_vec(), confirmed })
+        Some(Running { version: info.version.to_string(), hash: info.hash, confirmed })
     }
 
     /// What is in a slot, 0 or 1.
@@ -195,8 +195,8 @@ impl DeviceHandle {
         let device = self.device();
         let info = device.flash().info(slot).ok();
         SlotTruth {
-            version: info.map(|info| info.version.to_string()),
-            hash: info.map(|info| info.hash.to_vec()),
+            version: info.as_ref().map(|info| info.version.to_string()),
+            hash: info.map(|info| info.hash),
             bytes: device.flash().slots.get(slot).map_or(0, |slot| slot.data().len()),
         }
     }

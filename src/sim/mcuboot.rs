@@ -1,7 +1,7 @@
 //! MCUboot: what it does with the slots at a boot, and the marks that the application leaves for it. Behaviour after
 //! `boot/bootutil/src/bootutil_public.c` and `loader.c`.
 
-use super::firmware::validates;
+use super::firmware::Behaviour;
 use super::flash::{Flag, Flash, Magic, Trailer};
 use super::spec::BootMode;
 
@@ -21,8 +21,8 @@ pub(super) enum SwapType {
 /// What a boot came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Boot {
-    /// Whether an image was started; otherwise MCUboot stays put for ever.
-    pub(super) started: bool,
+    /// How the image that was started behaves; without one MCUboot stays put for ever.
+    pub(super) started: Option<Behaviour>,
     /// Whether slots were swapped or copied.
     pub(super) swapped: bool,
 }
@@ -95,8 +95,9 @@ impl Flash {
     }
 
     /// One boot of a bootloader that leaves a pending image pending.
-    pub(super) fn boot_without_update(&self) -> Boot {
-        Boot { started: validates(self.slots[0].data()), swapped: false }
+    pub(super) fn boot_without_update(&mut self) -> Boot {
+        let checked = self.slots[0].check(self.hash);
+        Boot { started: checked.valid.then_some(checked.behaviour), swapped: false }
     }
 
     /// Does what the trailers ask for, where the image in the secondary slot is fit for it.
@@ -135,28 +136,27 @@ impl Flash {
         true
     }
 
-    fn is_acceptable(&self, asked: SwapType, no_downgrade: bool) -> bool {
-        let (Ok(old), Ok(new)) = (self.info(0), self.info(1)) else {
-            return validates(self.slots[1].data());
-        };
+    fn is_acceptable(&mut self, asked: SwapType, no_downgrade: bool) -> bool {
+        let valid = self.slots[1].check(self.hash).valid;
+        let (Ok(old), Ok(new)) = (self.info(0), self.info(1)) else { return valid };
         let downgrade = asked != SwapType::Revert && old.version.is_newer_than(new.version);
-        validates(self.slots[1].data()) && !(no_downgrade && downgrade)
+        valid && !(no_downgrade && downgrade)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::firmware::{Version, build_image};
+    use super::super::firmware::{ImageHash, Version, build_image};
     use super::*;
 
     const SIZE: u32 = 64 * 1024;
 
     fn image(version: &str) -> Vec<u8> {
-        build_image(version.parse().unwrap(), version.as_bytes())
+        build_image(version.parse().unwrap(), version.as_bytes(), ImageHash::Sha256)
     }
 
     fn flash(mode: BootMode) -> Flash {
-        let mut flash = Flash::new(mode, SIZE, image("1.0.0"));
+        let mut flash = Flash::new(mode, SIZE, ImageHash::Sha256, image("1.0.0"));
         flash.slots[1].start_image(mode == BootMode::SwapOffset);
         flash.slots[1].append(&image("2.0.0"));
         flash
@@ -236,7 +236,7 @@ mod tests {
         assert!(flash.info(1).is_ok(), "Zephyr lists it");
         flash.mark(1, false).unwrap();
         let boot = flash.boot(false);
-        assert_eq!(boot, Boot { started: true, swapped: false });
+        assert_eq!(boot, Boot { started: Some(Behaviour::Normal), swapped: false });
         assert_eq!(listed(&flash), versions("1.0.0", ""));
         assert_eq!(flash.swap_type(), SwapType::None);
     }
@@ -245,14 +245,15 @@ mod tests {
     fn a_bad_image_in_the_primary_slot_does_not_boot() {
         let mut bad = image("1.0.0");
         bad[33] ^= 1;
-        assert!(!Flash::new(BootMode::SwapMove, SIZE, bad).boot(false).started);
+        let mut flash = Flash::new(BootMode::SwapMove, SIZE, ImageHash::Sha256, bad);
+        assert_eq!(flash.boot(false).started, None);
     }
 
     #[test]
     fn a_downgrade_is_refused_where_the_bootloader_says_so() {
         let mut flash = flash(BootMode::SwapMove);
         flash.slots[1].erase();
-        flash.slots[1].append(&build_image(Version::default(), b"old"));
+        flash.slots[1].append(&build_image(Version::default(), b"old", ImageHash::Sha256));
         let mut strict = flash.clone();
         flash.mark(1, false).unwrap();
         assert!(flash.boot(false).swapped);
@@ -263,7 +264,7 @@ mod tests {
 
     #[test]
     fn an_image_that_reaches_into_the_trailer_cannot_be_marked() {
-        let mut flash = Flash::new(BootMode::SwapMove, SIZE, image("1.0.0"));
+        let mut flash = Flash::new(BootMode::SwapMove, SIZE, ImageHash::Sha256, image("1.0.0"));
         let mut long = image("2.0.0");
         long.resize(SIZE as usize, 0);
         flash.slots[1].append(&long);
@@ -275,6 +276,6 @@ mod tests {
     fn a_single_slot_never_swaps() {
         let mut flash = flash(BootMode::Single);
         flash.mark(1, true).unwrap();
-        assert_eq!(flash.boot(false), Boot { started: true, swapped: false });
+        assert_eq!(flash.boot(false), Boot { started: Some(Behaviour::Normal), swapped: false });
     }
 }

@@ -20,7 +20,7 @@ mod udp;
 pub use device::{Device, Power};
 pub use endpoint::{Endpoint, EndpointKind};
 pub use fault::{FaultSpec, NthAnswer, Refusal};
-pub use firmware::{Behaviour, Version};
+pub use firmware::{Behaviour, ImageHash, Version};
 pub use fleet::{DeviceHandle, Fleet, Running, SlotTruth};
 pub use server::SeenRequest;
 pub use spec::{BootMode, OnCrash, SimSpec, SimTransport, SpecError};

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::fault::FaultSpec;
-use super::firmware::Version;
+use super::firmware::{ImageHash, Version};
 use crate::smp::{console, group};
 
 /// How many devices one description may ask for.
@@ -79,6 +79,8 @@ pub struct SimSpec {
     pub reset_on_open: bool,
     /// Version of the image that runs at first, as `major.minor.revision[.build]`.
     pub version: String,
+    /// The hash by which bootloader and server know images.
+    pub image_hash: ImageHash,
     /// Size of each slot, in bytes.
     pub slot_size: u32,
     /// How MCUboot updates.
@@ -190,6 +192,7 @@ impl Default for SimSpec {
             vanishes_in_reset: false,
             reset_on_open: false,
             version: "1.0.0".to_owned(),
+            image_hash: ImageHash::Sha256,
             slot_size: 512 * 1024,
             mode: BootMode::SwapOffset,
             allow_erase_pending: false,
@@ -271,6 +274,10 @@ impl SimSpec {
         require(version.is_ok(), "version", version.err().unwrap_or_default());
         for fault in std::iter::once(&self.fault).chain(&self.faults) {
             fault.problems(self.count, &mut problems);
+            if fault.upload_mismatch && !self.image_check {
+                let message = "expected image_check: true with it: a server that checks nothing finds no mismatch";
+                problems.push(SpecError { field: "upload_mismatch", message: message.to_owned() });
+            }
         }
         problems
     }

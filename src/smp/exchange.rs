@@ -53,7 +53,7 @@ pub struct Ticket(u64);
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ExchangeError {
     /// Sent as often as its policy allows, and no answer came.
-    #[error("expected an answer to {request}, got none to {sends} sendings in {waited:?}")]
+    #[error("expected an answer to {request}, got none to {sends} sendings in {:.1} s", waited.as_secs_f64())]
     NoAnswer {
         /// What was asked.
         request: RequestId,
@@ -63,7 +63,7 @@ pub enum ExchangeError {
         waited: Duration,
     },
     /// A [`Repeat::Once`] request was sent, and no answer came. The device may have done it or not: look.
-    #[error("expected an answer to {request}, got none to its one sending in {waited:?}")]
+    #[error("expected an answer to {request}, got none to its one sending in {:.1} s", waited.as_secs_f64())]
     Unanswered {
         /// What was asked.
         request: RequestId,

@@ -91,10 +91,13 @@ impl Connector for SerialConnector {
         let port = detached::run(&format!("open {}", self.path), OPEN_LIMIT, move || open(&path, &options))
             .await??;
         let stream = into_stream(port).map_err(|error| open_error(&self.path, &error))?;
-        let properties =
-            framing.properties(wire_rate(&self.path, self.options.baud), survives_reset(&self.path));
+        let rate = wire_rate(&self.path, self.options.baud);
+        let properties = framing.properties(rate, survives_reset(&self.path));
         let link = StreamLink::start(stream, close, framing, properties, self.address()).await?;
-        Ok(Box::new(link))
+        Ok(Box::new(match rate {
+            Some(rate) if is_pseudo_terminal(&self.path) => link.paced(rate),
+            _ => link,
+        }))
     }
 
     fn address(&self) -> String {
@@ -112,22 +115,28 @@ fn into_stream(port: OpenPort) -> Result<SerialStream, serialport::Error> {
     Ok(port)
 }
 
-/// The rate of a port whose baud rate is a real one. USB devices with a port of their own (CDC ACM) and
-/// pseudo-terminals take any baud rate and ignore it.
+/// The rate of a port whose baud rate is a real one. USB devices with a port of their own (CDC ACM) take any baud rate and
+/// ignore it. So does a pseudo-terminal, but there the link keeps to it by itself.
 fn wire_rate(path: &str, baud: u32) -> Option<f64> {
-    is_bridge(path).then(|| f64::from(baud) / BITS_PER_BYTE)
+    let rate = f64::from(baud) / BITS_PER_BYTE;
+    (rate > 0.0 && (is_bridge(path) || is_pseudo_terminal(path))).then_some(rate)
 }
 
 /// Whether the port is expected to stay when the device behind it resets.
 fn survives_reset(path: &str) -> bool {
-    is_bridge(path) || real_name(path).starts_with("/dev/pts")
+    is_bridge(path) || is_pseudo_terminal(path)
+}
+
+/// Whether an emulator or a simulator lies behind the port: no wire slows down what is sent, and none is needed to lose it.
+fn is_pseudo_terminal(path: &str) -> bool {
+    real_name(path).starts_with("/dev/pts")
 }
 
 /// Whether a UART lies behind the port. Debug probes with CDC ACM do have one, but cannot be told from devices without.
 fn is_bridge(path: &str) -> bool {
     let real = real_name(path);
     let name = real.file_name().unwrap_or_default().to_string_lossy();
-    !(name.starts_with("ttyACM") || name.contains("usbmodem") || real.starts_with("/dev/pts"))
+    !(name.starts_with("ttyACM") || name.contains("usbmodem") || is_pseudo_terminal(path))
 }
 
 /// The port behind links such as `/dev/serial/by-id/…`.
@@ -235,6 +244,9 @@ trait Outgoing: Send + 'static {
     fn waits(&self) -> bool;
     /// Throws that away.
     fn discard(&self);
+    /// Gives up the exclusive hold. A close does that too, but not at once where a program is being started at the same
+    /// time: until it runs, the child has a copy of every open file.
+    fn unlock(&self);
 }
 
 impl Outgoing for SerialStream {
@@ -245,6 +257,20 @@ impl Outgoing for SerialStream {
     fn discard(&self) {
         // A port that is gone has nothing left to throw away.
         let _ = self.clear(serialport::ClearBuffer::Output);
+    }
+
+    fn unlock(&self) {
+        #[cfg(unix)]
+        {
+            use std::os::fd::AsRawFd as _;
+            #[expect(
+                deprecated,
+                reason = "the lock is the serialport crate's, so there is no `Flock` to drop"
+            )]
+            let result = nix::fcntl::flock(self.as_raw_fd(), nix::fcntl::FlockArg::Unlock);
+            // The close that follows does the same.
+            let _ = result;
+        }
     }
 }
 
@@ -262,6 +288,7 @@ fn close<P: Outgoing>(port: P, address: &str) {
             // pseudo-terminal would throw away what the other side has yet to read.
             port.discard();
         }
+        port.unlock();
         drop(port);
         drop(turn);
     };
@@ -299,6 +326,8 @@ mod tests {
         fn discard(&self) {
             self.discarded.send(()).unwrap();
         }
+
+        fn unlock(&self) {}
     }
 
     impl Drop for Slow {
@@ -348,10 +377,11 @@ mod tests {
     }
 
     #[test]
-    fn only_ports_with_a_uart_have_a_rate() {
+    fn ports_with_a_uart_and_those_that_pretend_have_a_rate() {
         assert_eq!(wire_rate("/dev/ttyUSB7", 115_200), Some(11_520.0));
         assert_eq!(wire_rate("/dev/ttyACM7", 115_200), None);
-        assert_eq!(wire_rate("/dev/pts/999", 115_200), None);
+        assert_eq!(wire_rate("/dev/pts/999", 115_200), Some(11_520.0));
+        assert_eq!(wire_rate("/dev/pts/999", 0), None);
         assert!(
             survives_reset("/dev/ttyUSB7")
                 && survives_reset("/dev/pts/999")

@@ -108,7 +108,27 @@ pub(super) struct StreamLink<S> {
     buffer: Box<[u8]>,
     /// A message was not written to its end.
     cut: bool,
+    pace: Option<Pace>,
     dead: Option<LinkError>,
+}
+
+/// The wire that a stream does not have: each line of a frame takes its time before the next one goes.
+///
+/// A server takes lines out of its UART into a few buffers, two of them unless configured otherwise, and counts on the wire
+/// for the time to empty them. Where there is no wire, lines of one frame arrive back to back and overrun the buffers, and the
+/// message is lost without a word.
+#[derive(Debug)]
+struct Pace {
+    bytes_per_s: f64,
+    /// When a wire would have carried what was written so far.
+    free_at: Instant,
+}
+
+impl Pace {
+    fn note(&mut self, bytes: usize) {
+        let bytes = f64::from(u32::try_from(bytes).unwrap_or(u32::MAX));
+        self.free_at = self.free_at.max(Instant::now()) + Duration::from_secs_f64(bytes / self.bytes_per_s);
+    }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> StreamLink<S> {
@@ -134,10 +154,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> StreamLink<S> {
             inbox: VecDeque::new(),
             buffer: vec![0; READ_BUFFER].into_boxed_slice(),
             cut: false,
+            pace: None,
             dead: None,
         };
         link.drop_stale_input().await?;
         Ok(link)
+    }
+
+    /// Sends no faster than a wire of so many bytes per second, more than 0, would.
+    pub(super) fn paced(mut self, bytes_per_s: f64) -> Self {
+        self.pace = Some(Pace { bytes_per_s, free_at: Instant::now() });
+        self
     }
 
     async fn drop_stale_input(&mut self) -> Result<(), LinkError> {
@@ -193,6 +220,29 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> StreamLink<S> {
         }
     }
 
+    /// Waits until the wire, where the link has to stand in for one, has carried what was written. Input is read meanwhile.
+    async fn await_wire(&mut self) -> Result<(), LinkError> {
+        let Some(free_at) = self.pace.as_ref().map(|pace| pace.free_at) else { return Ok(()) };
+        loop {
+            match timeout_at(free_at, self.fill()).await {
+                Ok(result) => result?,
+                Err(_) => return Ok(()),
+            }
+        }
+    }
+
+    /// Writes all of `bytes`.
+    async fn write(&mut self, bytes: &[u8]) -> Result<(), LinkError> {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let length = poll_fn(|cx| self.poll_write(cx, rest)).await?;
+            let (done, left) = rest.split_at(length.min(rest.len()));
+            wire::chunk(Direction::Sent, &self.address, done);
+            rest = left;
+        }
+        Ok(())
+    }
+
     /// Writes some of `bytes`. While the stream takes none, input is read: a device that cannot get rid of its output
     /// may not take any input either.
     fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize, LinkError>> {
@@ -246,12 +296,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Link for StreamLink<S> {
         let frame = self.framing.encode(message, self.cut);
         wire::message(Direction::Sent, &self.address, message);
         self.cut = true;
-        let mut rest = frame.as_slice();
-        while !rest.is_empty() {
-            let length = poll_fn(|cx| self.poll_write(cx, rest)).await?;
-            let (done, left) = rest.split_at(length.min(rest.len()));
-            wire::chunk(Direction::Sent, &self.address, done);
-            rest = left;
+        // One write for a whole frame where the wire sets the pace, else one for each of its lines.
+        let pieces: Vec<&[u8]> = match self.pace {
+            Some(_) => frame.split_inclusive(|byte| *byte == b'\n').collect(),
+            None => vec![&frame],
+        };
+        for piece in pieces {
+            self.await_wire().await?;
+            self.write(piece).await?;
+            if let Some(pace) = &mut self.pace {
+                pace.note(piece.len());
+            }
         }
         self.cut = false;
         Ok(())
@@ -336,151 +391,4 @@ fn is_gone(error: &io::Error) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
-    use tokio::time::{sleep, timeout};
-
-    use super::*;
-
-    async fn link_over(stream: DuplexStream) -> StreamLink<DuplexStream> {
-        let framing = StreamFraming::console(128);
-        let properties = framing.properties(None, true);
-        StreamLink::start(stream, |stream, _| drop(stream), framing, properties, "test:1".to_owned())
-            .await
-            .unwrap()
-    }
-
-    fn message(seq: u8, payload: usize) -> Vec<u8> {
-        let mut message = vec![0x09, 0, 0, 0, 0, 0, seq, 0];
-        message.resize(8 + payload, seq);
-        message
-    }
-
-    #[test]
-    fn a_safe_message_fits_two_lines() {
-        assert_eq!(safe_console_message(128), 182);
-        assert_eq!(console::encoded_len(182, 128), 2 * 127);
-        assert!(console::encoded_len(183, 128) > 2 * 128);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn messages_come_through_noise_and_any_split() {
-        let (near, mut far) = duplex(64);
-        let mut link = link_over(near).await;
-        let writer = tokio::spawn(async move {
-            far.write_all(b"*** Booting Zephyr ***\r\n").await.unwrap();
-            for byte in console::encode(&message(1, 300), 128) {
-                far.write_all(&[byte]).await.unwrap();
-            }
-            far.write_all(b"noise").await.unwrap();
-            far.write_all(&console::encode(&message(2, 0), 128)).await.unwrap();
-            far
-        });
-        assert_eq!(link.recv().await.unwrap(), message(1, 300));
-        assert_eq!(link.recv().await.unwrap(), message(2, 0));
-        drop(writer.await.unwrap());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn input_from_before_the_opening_is_thrown_away() {
-        let (near, mut far) = duplex(4096);
-        far.write_all(&console::encode(&message(1, 20), 128)).await.unwrap();
-        // Half a frame: what follows must not be glued to it.
-        far.write_all(&console::encode(&message(2, 20), 128)[..10]).await.unwrap();
-        let mut link = link_over(near).await;
-        far.write_all(&console::encode(&message(3, 20), 128)).await.unwrap();
-        assert_eq!(link.recv().await.unwrap(), message(3, 20));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_device_that_never_stops_talking_does_not_hold_up_the_opening() {
-        let (near, mut far) = duplex(64);
-        let talker = tokio::spawn(async move {
-            while far.write_all(b"tick\n").await.is_ok() {
-                sleep(Duration::from_millis(5)).await
-            }
-        });
-        let start = Instant::now();
-        drop(link_over(near).await);
-        assert!(start.elapsed() <= STALE_LIMIT, "{:?}", start.elapsed());
-        talker.await.unwrap();
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn receiving_can_be_cancelled_anywhere() {
-        let (near, mut far) = duplex(4096);
-        let mut link = link_over(near).await;
-        let frame = console::encode(&message(1, 200), 128);
-        for part in frame.chunks(7) {
-            assert!(timeout(Duration::from_millis(1), link.recv()).await.is_err());
-            far.write_all(part).await.unwrap();
-        }
-        assert_eq!(link.recv().await.unwrap(), message(1, 200));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_hang_up_is_said_again_and_again_but_after_the_last_message() {
-        let (near, mut far) = duplex(4096);
-        let mut link = link_over(near).await;
-        far.write_all(&console::encode(&message(1, 0), 128)).await.unwrap();
-        drop(far);
-        assert_eq!(link.recv().await.unwrap(), message(1, 0));
-        for _ in 0..2 {
-            assert_eq!(link.recv().await.unwrap_err().kind, LinkErrorKind::Disconnected);
-            assert_eq!(link.send(&message(1, 0)).await.unwrap_err().kind, LinkErrorKind::Disconnected);
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn sending_reads_on_while_the_device_takes_nothing() {
-        let (near, mut far) = duplex(16);
-        let mut link = link_over(near).await;
-        // The device first gets rid of its output, more than any buffer holds, and only then takes input.
-        let device = tokio::spawn(async move {
-            far.write_all(&console::encode(&message(7, 500), 128)).await.unwrap();
-            let mut decoder = console::Decoder::new();
-            loop {
-                let mut byte = [0];
-                far.read_exact(&mut byte).await.unwrap();
-                if let Some(message) = decoder.push(&byte).pop() {
-                    return message;
-                }
-            }
-        });
-        timeout(Duration::from_secs(1), link.send(&message(1, 100))).await.expect("a deadlock").unwrap();
-        assert_eq!(link.recv().await.unwrap(), message(7, 500));
-        assert_eq!(device.await.unwrap(), message(1, 100));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn the_message_after_a_cut_one_is_understood() {
-        let (near, mut far) = duplex(16);
-        let mut link = link_over(near).await;
-        assert!(
-            timeout(Duration::from_millis(1), link.send(&message(1, 100))).await.is_err(),
-            "it fits no buffer"
-        );
-        let mut seen = vec![0; 16];
-        far.read_exact(&mut seen).await.unwrap();
-        let device = tokio::spawn(async move {
-            let mut all = Vec::new();
-            while !all.ends_with(&console::encode(&message(2, 4), 128)) {
-                all.push(far.read_u8().await.unwrap());
-            }
-            all
-        });
-        link.send(&message(2, 4)).await.unwrap();
-        let all = device.await.unwrap();
-        assert_eq!(all.first(), Some(&b'\n'), "the half line is ended first: {}", all.escape_ascii());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_message_beyond_the_framing_is_refused_and_the_link_lives() {
-        let (near, mut far) = duplex(4096);
-        let mut link = link_over(near).await;
-        let error = link.send(&vec![0; console::MAX_MESSAGE + 1]).await.unwrap_err();
-        assert_eq!(error.kind, LinkErrorKind::TooLong);
-        link.send(&message(1, 0)).await.unwrap();
-        assert!(far.read_u8().await.is_ok());
-    }
-}
+mod tests;

@@ -9,7 +9,11 @@ fn refused(station: &Station, plan: &str, code: &str, line: usize, column: usize
     let (said, report) = station.run(&[]);
     assert_eq!(said.exit, 2, "{}", said.err);
     assert!(said.err.contains(&format!("error[{code}]")), "expected {code}:\n{}", said.err);
-    assert!(said.err.contains(&format!("plan.yaml:{line}:{column}")), "expected {line}:{column}:\n{}", said.err);
+    assert!(
+        said.err.contains(&format!("plan.yaml:{line}:{column}")),
+        "expected {line}:{column}:\n{}",
+        said.err
+    );
     assert!(said.err.contains("help:"), "{}", said.err);
     assert_eq!(said.out, "", "nothing for programs to misread");
     assert!(report.is_none(), "no report of a run that was none");
@@ -37,25 +41,35 @@ fn an_unknown_key() {
 
 #[test]
 fn an_unknown_step() {
-    let plan = format!("{HEAD}targets:\n  - name: a\n    match: {{ udp: [\"@\"] }}\n    steps:\n      - uplod: app\n");
+    let plan = format!(
+        "{HEAD}targets:\n  - name: a\n    match: {{ udp: [\"@\"] }}\n    steps:\n      - uplod: app\n"
+    );
     refused(&Station::new(), &plan, "plan.unknown_step", 8, 9);
 }
 
 #[test]
 fn an_unknown_image() {
-    let plan = format!("{HEAD}targets:\n  - name: a\n    match: {{ udp: [\"@\"] }}\n    steps:\n      - upload: ap\n");
+    let plan = format!(
+        "{HEAD}targets:\n  - name: a\n    match: {{ udp: [\"@\"] }}\n    steps:\n      - upload: ap\n"
+    );
     refused(&Station::new(), &plan, "plan.unknown_image", 8, 17);
 }
 
 #[test]
 fn a_bad_expression() {
-    let plan = format!("{HEAD}targets: [{{ name: a, match: {{ udp: [\"@\"] }} }}, {{ name: b, match: {{ usb: \"2fe3:(\" }} }}]\n");
+    let plan = format!(
+        "{HEAD}targets: [{{ name: a, match: {{ udp: [\"@\"] }} }}, {{ name: b, match: {{ usb: \"2fe3:(\" }} }}]\n"
+    );
     let station = Station::new();
     let witness = Witness::new();
     station.plan(&plan.replace('@', &witness.address()));
     let (said, _) = station.run(&[]);
     assert_eq!(said.exit, 2, "{}", said.err);
-    assert!(said.err.contains("error[plan.bad_pattern]") || said.err.contains("error[plan.bad_expression]"), "{}", said.err);
+    assert!(
+        said.err.contains("error[plan.bad_pattern]") || said.err.contains("error[plan.bad_expression]"),
+        "{}",
+        said.err
+    );
     assert!(said.err.contains("plan.yaml:4:"), "{}", said.err);
     assert!(witness.heard().is_empty());
 }
@@ -73,8 +87,9 @@ fn a_syntax_error() {
 
 #[test]
 fn a_step_of_a_later_version() {
-    let plan =
-        format!("{HEAD}targets:\n  - name: a\n    match: {{ udp: [\"@\"] }}\n    steps:\n      - shell: {{ run: selftest }}\n");
+    let plan = format!(
+        "{HEAD}targets:\n  - name: a\n    match: {{ udp: [\"@\"] }}\n    steps:\n      - shell: {{ run: selftest }}\n"
+    );
     refused(&Station::new(), &plan, "plan.not_supported", 8, 9);
 }
 
@@ -93,7 +108,11 @@ fn a_truncated_image() {
         station.plan(&format!("{HEAD}{GOOD_TARGETS}").replace('@', &witness.address()));
         let (said, _) = station.run(&[]);
         assert_eq!(said.exit, 2, "{length}: {}", said.err);
-        assert!(said.err.contains("error[image.") && said.err.contains("plan.yaml:3:24"), "{length}: {}", said.err);
+        assert!(
+            said.err.contains("error[image.") && said.err.contains("plan.yaml:3:24"),
+            "{length}: {}",
+            said.err
+        );
         assert!(witness.heard().is_empty());
     }
 }
@@ -110,7 +129,8 @@ fn an_image_whose_hash_does_not_hold() {
 #[test]
 fn ten_thousand_aliases_and_deep_nesting() {
     let aliases = format!("{HEAD}targets: &t [{}]\n", "*t, ".repeat(10_000));
-    let bomb: String = (1..=9).map(|n| format!("a{n}: &a{n} [{}]\n", format!("*a{}, ", n - 1).repeat(10))).collect();
+    let bomb: String =
+        (1..=9).map(|n| format!("a{n}: &a{n} [{}]\n", format!("*a{}, ", n - 1).repeat(10))).collect();
     let bomb = format!("{HEAD}a0: &a0 [x]\n{bomb}{GOOD_TARGETS}");
     let deep = format!("{HEAD}targets: {}\n", "[".repeat(10_000));
     for plan in [aliases, bomb, deep] {
@@ -136,6 +156,8 @@ fn plans_that_are_no_plans() {
     }
     let said = station.say(&["run", "no-such-plan.yaml"]);
     assert_eq!(said.exit, 2, "{}", said.err);
+    let said = station.say(&["run", "plam.yaml"]);
+    assert!(said.exit == 2 && said.err.contains("did you mean `plan.yaml`?"), "{}", said.err);
     let said = station.say(&["run", "."]);
     assert_eq!(said.exit, 2, "{}", said.err);
 }
@@ -160,7 +182,13 @@ fn words_that_are_no_commands_and_targets_that_are_none() {
     let station = Station::new();
     let witness = Witness::new();
     station.plan(&format!("{HEAD}{GOOD_TARGETS}").replace('@', &witness.address()));
-    for arguments in [&[][..], &["frobnicate"], &["run"], &["run", "plan.yaml", "--parallel", "0"], &["run", "plan.yaml", "--only", "b"]] {
+    for arguments in [
+        &[][..],
+        &["frobnicate"],
+        &["run"],
+        &["run", "plan.yaml", "--parallel", "0"],
+        &["run", "plan.yaml", "--only", "b"],
+    ] {
         let said = station.say(arguments);
         assert_eq!(said.exit, 2, "{arguments:?}: {}", said.err);
         assert_ne!(said.err, "");

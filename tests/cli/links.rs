@@ -42,6 +42,9 @@ fn a_host_that_does_not_answer_is_an_error_and_gets_no_firmware() {
     assert_eq!(report["devices"][0]["changed"], false);
     let heard = witness.heard();
     assert_eq!(heard.len(), 2, "asked once and once again");
+    let said = station.say(&["run", "plan.yaml", "--dry-run"]);
+    assert_eq!(said.exit, 100, "a dry run does not promise what does not answer: {}", said.out);
+    assert!(said.out.contains("does not answer"), "{}", said.out);
     for message in heard {
         let (header, _) = Header::split(&message).expect("a message");
         assert_eq!(header.op, Op::Read, "questions, no firmware: {header:?}");
@@ -115,6 +118,7 @@ fn a_port_that_another_process_holds_is_station_trouble_and_the_holder_is_named(
     holder.stdout.as_mut().expect("its output").read_exact(&mut [0; 5]).expect("a word");
     plan(&station, &format!("port: \"{}\"", path.display()));
     let (said, report) = station.run(&[]);
+    let dry = station.say(&["run", "plan.yaml", "--dry-run"]);
     drop(holder.stdin.take());
     holder.wait().expect("its end");
     assert_eq!(said.exit, 102, "{}", said.err);
@@ -122,5 +126,7 @@ fn a_port_that_another_process_holds_is_station_trouble_and_the_holder_is_named(
     assert_eq!(verdict(&report, 0), ("error".to_owned(), "station.port_busy".to_owned()));
     let message = report["devices"][0]["cause"]["message"].as_str().expect("a message").to_owned();
     assert!(message.contains("flock"), "{message}");
+    assert_eq!(dry.exit, 102, "{}", dry.out);
+    assert!(dry.out.contains("could not be opened"), "{}", dry.out);
     assert_eq!(report["devices"][0]["changed"], false);
 }

@@ -4,6 +4,8 @@ use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
+
 use super::station::{Said, Station, read_json};
 
 fn simulated(extra: &str) -> String {
@@ -16,7 +18,16 @@ fn simulated(extra: &str) -> String {
 fn a_run_leaves_json_junit_html_events_and_a_journal_and_exits_with_0() {
     let station = Station::new();
     station.plan(&simulated("count: 3, boot_ms: 50"));
-    let outputs = ["--junit", "report.xml", "--html", "report.html", "--events", "events.jsonl", "--journal", "journal.jsonl"];
+    let outputs = [
+        "--junit",
+        "report.xml",
+        "--html",
+        "report.html",
+        "--events",
+        "events.jsonl",
+        "--journal",
+        "journal.jsonl",
+    ];
     let (said, report) = station.run(&outputs);
     assert_eq!(said.exit, 0, "{}", said.err);
     assert_eq!(said.out, "", "human text goes to standard error");
@@ -61,24 +72,42 @@ fn a_device_that_reverts_is_exit_code_100_and_a_failure_in_junit() {
 }
 
 #[test]
+fn quiet_is_silence_only_where_everything_passed() {
+    let station = Station::new();
+    station.plan(&simulated("count: 1, boot_ms: 50"));
+    let said = station.say(&["run", "plan.yaml", "-q"]);
+    assert_eq!((said.exit, said.err.as_str(), said.out.as_str()), (0, "", ""));
+    station.plan(&simulated("count: 1, boot_ms: 50, fault: { crash_on_test_boot: true }"));
+    let said = station.say(&["run", "plan.yaml", "-q"]);
+    assert_eq!(said.exit, 100);
+    assert!(said.err.contains("image.reverted"), "{}", said.err);
+}
+
+#[test]
 fn a_dry_run_prints_what_would_be_done_and_writes_nothing() {
     let station = Station::new();
     station.plan(&simulated("count: 2"));
     let said = station.say(&["run", "plan.yaml", "--dry-run"]);
     assert_eq!((said.exit, said.err.as_str()), (0, ""), "{}", said.err);
-    assert!(said.out.contains("sim:device-2") && said.out.contains("upload app, test-boot, confirm, reset"), "{}", said.out);
-    let missing = simulated("count: 2").replace("sim: { count: 2 }", "port: \"tty-none-*\"").replace("sim: { version: \"2.0.0\", size: 16384 }", "file: app.bin");
+    assert!(
+        said.out.contains("sim:device-2") && said.out.contains("upload app, test-boot, confirm, reset"),
+        "{}",
+        said.out
+    );
+    let missing = simulated("count: 2")
+        .replace("sim: { count: 2 }", "port: \"tty-none-*\"")
+        .replace("sim: { version: \"2.0.0\", size: 16384 }", "file: app.bin");
     station.plan(&format!("{missing}    discover: 100ms\n"));
     let said = station.say(&["run", "plan.yaml", "--dry-run"]);
     assert_eq!(said.exit, 4, "{}", said.err);
 }
 
-/// Starts a slow run and sends interrupts once the first device is at work.
-fn interrupted(count: u32) -> (Said, Option<serde_json::Value>) {
+/// Starts a slow run and sends signals once the first device is at work.
+fn interrupted(signals: &[Signal]) -> (Said, Option<serde_json::Value>) {
     let station = Station::new();
     station.plan(&simulated("count: 2, baud: 38400"));
     let mut child = station
-        .command(&["run", "plan.yaml", "--json", "report.json", "--progress", "none", "--events", "-"])
+        .command(&["run", "plan.yaml", "--json", "report.json", "--progress", "plain", "--events", "-"])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
@@ -87,8 +116,8 @@ fn interrupted(count: u32) -> (Said, Option<serde_json::Value>) {
     let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).expect("a process id"));
     let at_work = events.by_ref().map_while(Result::ok).any(|line| line.contains("\"type\":\"progress\""));
     assert!(at_work, "the run ended before any progress");
-    for _ in 0..count {
-        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).expect("a signal");
+    for &signal in signals {
+        nix::sys::signal::kill(pid, signal).expect("a signal");
         std::thread::sleep(Duration::from_millis(100));
     }
     let rest = std::thread::spawn(move || events.map_while(Result::ok).count());
@@ -100,8 +129,8 @@ fn interrupted(count: u32) -> (Said, Option<serde_json::Value>) {
 #[test]
 fn one_interrupt_lets_the_steps_end_two_end_them_and_both_report() {
     let (once, twice) = std::thread::scope(|scope| {
-        let once = scope.spawn(|| interrupted(1));
-        let twice = scope.spawn(|| interrupted(2));
+        let once = scope.spawn(|| interrupted(&[Signal::SIGHUP]));
+        let twice = scope.spawn(|| interrupted(&[Signal::SIGINT, Signal::SIGTERM]));
         (once.join().expect("once"), twice.join().expect("twice"))
     });
     for (said, report) in [&once, &twice] {
@@ -110,9 +139,12 @@ fn one_interrupt_lets_the_steps_end_two_end_them_and_both_report() {
         assert_eq!(report["summary"]["aborted"], 2);
         assert_eq!(report["run"]["outcome"], "interrupted");
     }
-    let upload = |report: &Option<serde_json::Value>| report.as_ref().expect("a report")["devices"][0]["steps"][0]["verdict"].clone();
+    let upload = |report: &Option<serde_json::Value>| {
+        report.as_ref().expect("a report")["devices"][0]["steps"][0]["verdict"].clone()
+    };
     assert_eq!(upload(&once.1), "passed", "the upload was let end");
     assert_eq!(upload(&twice.1), "aborted");
+    assert!(once.0.err.contains("once more stops at once"), "{}", once.0.err);
 }
 
 #[test]
@@ -121,10 +153,18 @@ fn a_trace_is_one_wire_log_for_each_device() {
     station.plan(&simulated("count: 2, boot_ms: 50"));
     let (said, _) = station.run(&["--trace", "wire"]);
     assert_eq!(said.exit, 0, "{}", said.err);
-    let logs: Vec<_> = std::fs::read_dir(station.path("wire")).expect("a folder").map(|entry| entry.expect("an entry").path()).collect();
+    let logs: Vec<_> = std::fs::read_dir(station.path("wire"))
+        .expect("a folder")
+        .map(|entry| entry.expect("an entry").path())
+        .collect();
     assert_eq!(logs.len(), 2, "{logs:?}");
     for log in logs {
         let text = std::fs::read_to_string(&log).expect("a log");
-        assert!(text.contains("smp write v2 group=1 command=1"), "{}: {}", log.display(), &text[..text.len().min(300)]);
+        assert!(
+            text.contains("smp write v2 group=1 command=1"),
+            "{}: {}",
+            log.display(),
+            &text[..text.len().min(300)]
+        );
     }
 }

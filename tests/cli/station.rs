@@ -27,7 +27,8 @@ impl Witness {
     /// Everything heard since the last call.
     pub(crate) fn heard(&self) -> Vec<Vec<u8>> {
         let mut buffer = [0; 4096];
-        std::iter::from_fn(|| self.socket.recv(&mut buffer).ok().map(|length| buffer[..length].to_vec())).collect()
+        std::iter::from_fn(|| self.socket.recv(&mut buffer).ok().map(|length| buffer[..length].to_vec()))
+            .collect()
     }
 }
 

@@ -96,7 +96,10 @@ fn a_device_that_hangs_ends_at_its_deadline() {
         let start = Instant::now();
         let finished = line.run().await;
         assert_eq!(finished.verdicts()[0], Verdict::Passed);
-        assert_eq!((finished.verdicts()[1], finished.code(1).as_str()), (Verdict::TimedOut, "device.deadline"));
+        assert_eq!(
+            (finished.verdicts()[1], finished.code(1).as_str()),
+            (Verdict::TimedOut, "device.deadline")
+        );
         assert!(start.elapsed() <= Duration::from_secs(61), "{:?}", start.elapsed());
     });
 }

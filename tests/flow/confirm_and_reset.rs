@@ -130,3 +130,15 @@ fn an_erase_that_leaves_an_image_is_found_by_reading_back() {
         (Verdict::Failed, "device.not_erased", true)
     );
 }
+
+/// Servers without image management refuse the image list; an echo is all that can be required of them.
+#[test]
+fn verify_of_an_echo_alone_needs_no_image_list() {
+    let echo = Step::Verify { version: None, hash: None, confirmed: None, echo: Some("hello".to_owned()) };
+    let mut board = Board::new();
+    assert_eq!(walk(&mut board, &config(vec![echo.clone()])).result.verdict, Verdict::Passed);
+    assert_eq!(board.trail(), "echo");
+    let mut board = Board { instead: vec![("echo", Outcome::Echoed("hallo".to_owned()))], ..Board::new() };
+    let walk = walk(&mut board, &config(vec![echo]));
+    assert_eq!((walk.result.verdict, walk.code()), (Verdict::Failed, "verify.echo"));
+}

@@ -69,17 +69,31 @@ impl Station {
     /// `flashfleet run` of a plan with `options`, and what it reports. Reports are named after the plan, and have to be
     /// whole: the report's exit code is the program's, and JUnit has one case per planned step of each device.
     pub(crate) fn run(&self, name: &str, plan: &str, options: &[&str]) -> Result<Run> {
+        self.run_interrupted(name, plan, options, || false)
+    }
+
+    /// The same, but interrupted twice, as an impatient person does, once `impatient` says so.
+    pub(crate) fn run_interrupted(
+        &self,
+        name: &str,
+        plan: &str,
+        options: &[&str],
+        impatient: impl Fn() -> bool,
+    ) -> Result<Run> {
         let plan = self.plan(name, plan)?;
         let file = |ending: &str| self.path(&format!("{name}.{ending}")).to_string_lossy().into_owned();
         let (json, junit, journal) = (file("json"), file("xml"), file("jsonl"));
         let mut arguments = vec!["run".to_owned(), plan.to_string_lossy().into_owned()];
-        for (option, value) in
-            [("--json", &json), ("--junit", &junit), ("--journal", &journal), ("--progress", &"none".to_owned())]
-        {
+        for (option, value) in [
+            ("--json", &json),
+            ("--junit", &junit),
+            ("--journal", &journal),
+            ("--progress", &"none".to_owned()),
+        ] {
             arguments.extend([option.to_owned(), value.clone()]);
         }
         arguments.extend(options.iter().map(|option| (*option).to_owned()));
-        let ended = flashfleet(&arguments)?;
+        let ended = flashfleet(&arguments, impatient)?;
         let report = std::fs::read_to_string(&json).context(format!("{json}; it said:\n{}", ended.err))?;
         let run = Run {
             code: ended.code,
@@ -88,7 +102,6 @@ impl Station {
             said: ended.err,
         };
         run.check_whole()?;
-        for d in run.devices() { eprintln!("{} {} {}", d["address"], d["duration_s"], d["steps"].as_array().unwrap().iter().map(|s| format!("{} {} {} resent {}; ", s["name"], s["duration_s"], s["detail"]["left"], s["detail"]["upload"]["resent"])).collect::<String>()); }
         Ok(run)
     }
 
@@ -96,7 +109,7 @@ impl Station {
     pub(crate) fn list(&self, name: &str, plan: &str) -> Result<Value> {
         let plan = self.plan(name, plan)?;
         let arguments = ["list".to_owned(), "--json".to_owned(), plan.to_string_lossy().into_owned()];
-        let ended = flashfleet(&arguments)?;
+        let ended = flashfleet(&arguments, || false)?;
         if ended.code != 0 {
             return Err(RigError::new(format!("flashfleet list: exit code {}\n{}", ended.code, ended.err)));
         }
@@ -125,10 +138,13 @@ impl Run {
             return Err(RigError::new(format!("the report has another exit code than the program\n{self}")));
         }
         let junit = roxmltree::Document::parse(&self.junit).context("JUnit report")?;
-        let tags = |name: &'static str| junit.descendants().filter(move |node| node.has_tag_name(name)).count();
+        let tags =
+            |name: &'static str| junit.descendants().filter(move |node| node.has_tag_name(name)).count();
         let steps: usize =
             self.devices().iter().filter_map(|device| device["steps"].as_array()).map(Vec::len).sum();
-        if (tags("testsuite"), tags("testcase")) != (self.devices().len(), steps) {
+        // What is wrong with the run as a whole is a suite of its own.
+        let whole = usize::from(!self.report["run"]["cause"].is_null());
+        if (tags("testsuite"), tags("testcase")) != (self.devices().len() + whole, steps + whole) {
             let junit = &self.junit;
             return Err(RigError::new(format!("JUnit and JSON report differ\n{self}\n{junit}")));
         }
@@ -152,8 +168,8 @@ pub(crate) fn step<'a>(device: &'a Value, name: &str) -> Result<&'a Value> {
         .ok_or_else(|| RigError::new(format!("expected a step {name} in {device:#}")))
 }
 
-/// Runs flashfleet to its end.
-fn flashfleet(arguments: &[String]) -> Result<Ended> {
+/// Runs flashfleet to its end; interrupts it twice once `impatient` says so.
+fn flashfleet(arguments: &[String], impatient: impl Fn() -> bool) -> Result<Ended> {
     let mut child = Command::new(env!("CARGO_BIN_EXE_flashfleet"))
         .args(arguments)
         .stdin(Stdio::null())
@@ -165,7 +181,12 @@ fn flashfleet(arguments: &[String]) -> Result<Ended> {
     let out = std::thread::spawn(move || read_all(&mut stdout));
     let err = std::thread::spawn(move || read_all(&mut stderr));
     let until = Instant::now() + RUN_LIMIT;
+    let mut interrupts = 2;
     let status = loop {
+        if interrupts > 0 && impatient() {
+            interrupts -= 1;
+            crate::fixtures::run(Command::new("kill").args(["-INT", &child.id().to_string()]), "")?;
+        }
         match child.try_wait()? {
             Some(status) => break Some(status),
             None if Instant::now() > until => {

@@ -104,6 +104,11 @@ impl Device {
         self.ask(&["confirm"])
     }
 
+    /// Makes an image permanent that may never have run: Zephyr allows it.
+    pub(crate) fn confirm_unseen(&self, image: &Image) -> Result<Vec<SlotState>> {
+        self.ask(&["confirm", &hex::encode(image.hash())])
+    }
+
     /// Asks the device to reset itself.
     pub(crate) fn reset(&self) -> Result<()> {
         self.ask(&["reset"])

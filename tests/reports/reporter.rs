@@ -211,7 +211,9 @@ fn a_report_that_cannot_be_written_does_not_keep_the_others_back() {
     let outputs = prepare_outputs(&paths).unwrap();
     fs::remove_dir(folder.path().join("sub")).unwrap();
     fs::write(folder.path().join("sub"), "in the way").unwrap();
-    let mut core = ReporterCore::new(outputs, Display::hidden());
+    let screen = Screen::default();
+    let display = Display::to_writer(ProgressMode::None, true, Box::new(screen.clone()));
+    let mut core = ReporterCore::new(outputs, display);
     let mut script = Script::started();
     script.run_finished(Outcome::Passed, 0);
     tell(&mut core, &script.events);
@@ -219,6 +221,11 @@ fn a_report_that_cannot_be_written_does_not_keep_the_others_back() {
     assert_eq!(finished.troubles[0].code, "station.output_unwritable");
     assert_eq!((finished.report.run.outcome, finished.outcome()), (Outcome::Passed, Outcome::Station));
     assert!(junit.exists());
+    assert!(
+        screen.text().starts_with("error[station.output_unwritable]: "),
+        "even if quiet: {}",
+        screen.text()
+    );
 }
 
 #[test]
@@ -335,12 +342,28 @@ fn every_finished_device_leaves_a_line() {
 }
 
 #[test]
-fn none_shows_nothing_but_the_summary_and_quiet_not_even_that() {
-    for (quiet, shows) in [(false, true), (true, false)] {
+fn none_shows_nothing_but_the_summary_and_quiet_that_only_where_something_did_not_pass() {
+    let passed: Vec<Event> = sample().events.into_iter().filter(|event| event.device.is_none()).collect();
+    let passed = passed.into_iter().map(|event| match event.kind {
+        EventKind::RunFinished { duration_s, .. } => {
+            let kind =
+                EventKind::RunFinished { outcome: Outcome::Passed, exit_code: 0, cause: None, duration_s };
+            Event { kind, ..event }
+        }
+        _ => event,
+    });
+    let passed: Vec<Event> =
+        passed.filter(|event| !matches!(event.kind, EventKind::TargetUnmet { .. })).collect();
+    for (events, quiet, shows) in [
+        (sample().events, false, true),
+        (sample().events, true, true),
+        (passed.clone(), false, true),
+        (passed, true, false),
+    ] {
         let screen = Screen::default();
         let display = Display::to_writer(ProgressMode::None, quiet, Box::new(screen.clone()));
         let mut core = ReporterCore::new(Outputs::default(), display);
-        tell(&mut core, &sample().events);
+        tell(&mut core, &events);
         assert_eq!(screen.text(), "");
         let _ = core.finish();
         assert_eq!(!screen.text().is_empty(), shows, "{}", screen.text());

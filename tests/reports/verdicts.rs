@@ -288,7 +288,10 @@ fn two_beacons_of_one_name_are_told_apart_by_their_addresses() {
     }
     let junit = to_junit(&script.report());
     for address in ["C0:FF:EE:00:00:01", "C0:FF:EE:00:00:02"] {
-        assert!(junit.contains(&format!("classname=\"sensor-line.beacons.ble:Beacon {address}\"")), "{junit}");
+        assert!(
+            junit.contains(&format!("classname=\"sensor-line.beacons.ble:Beacon {address}\"")),
+            "{junit}"
+        );
     }
 }
 

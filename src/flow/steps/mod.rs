@@ -9,8 +9,8 @@ mod turn;
 mod upload;
 
 pub(super) use simple::{DelayStep, EraseStep, RunStep, VerifyStep};
-pub(super) use {confirm::ConfirmStep, reset::ResetStep, test_boot::TestBootStep, upload::UploadStep};
 pub(super) use turn::{StepMachine, Turn};
+pub(super) use {confirm::ConfirmStep, reset::ResetStep, test_boot::TestBootStep, upload::UploadStep};
 
 use super::facts::Facts;
 use super::{Action, Outcome};

@@ -32,6 +32,11 @@ impl VerifyStep {
         Self { version, hash, confirmed, echo }
     }
 
+    /// Whether more is required than an echo.
+    fn is_about_the_image(&self) -> bool {
+        self.version.is_some() || self.hash.is_some() || self.confirmed.is_some()
+    }
+
     fn check(&self, state: &ImageState, image_number: u32) -> Result<(), Cause> {
         let running = active(state, image_number).ok_or_else(|| no_running_image(state, image_number))?;
         let unmet = |what: &str, expected: String, actual: String| {
@@ -69,7 +74,11 @@ impl VerifyStep {
 impl StepMachine for VerifyStep {
     fn next(&mut self, facts: &mut Facts, _now: Time, outcome: Option<Outcome>) -> Turn {
         match outcome {
-            None => Turn::Do(Action::ReadState),
+            None => match &self.echo {
+                // A device without image management can still send a text back.
+                Some(text) if !self.is_about_the_image() => Turn::Do(Action::Echo { text: text.clone() }),
+                _ => Turn::Do(Action::ReadState),
+            },
             Some(Outcome::State(state)) => {
                 facts.note_state(state.clone());
                 if let Err(cause) = self.check(&state, facts.main_image()) {

@@ -23,6 +23,8 @@ pub(super) struct Bars {
     overall: ProgressBar,
     rows: Vec<Row>,
     max_rows: usize,
+    /// Columns of the screen, where it is not standard error that tells.
+    fixed_width: Option<u16>,
     /// Running devices without a bar, by their start.
     waiting: VecDeque<DeviceId>,
 }
@@ -41,14 +43,20 @@ impl Bars {
         Self::on_target(
             ProgressDrawTarget::stderr_with_hz(REFRESH_HZ),
             height.saturating_sub(2).clamp(1, MAX_ROWS),
+            None,
         )
     }
 
-    fn on_target(target: ProgressDrawTarget, max_rows: usize) -> Self {
+    fn on_target(target: ProgressDrawTarget, max_rows: usize, fixed_width: Option<u16>) -> Self {
         let multi = MultiProgress::with_draw_target(target);
         let overall = multi.add(ProgressBar::new(0));
         overall.set_style(style("{elapsed_precise} [{wide_bar:.cyan}] {pos}/{len} devices{msg}"));
-        Self { multi, overall, rows: Vec::new(), max_rows, waiting: VecDeque::new() }
+        Self { multi, overall, rows: Vec::new(), max_rows, fixed_width, waiting: VecDeque::new() }
+    }
+
+    /// Columns of the screen at this moment: a window may have been made narrower.
+    fn width(&self) -> usize {
+        self.fixed_width.unwrap_or_else(|| console::Term::stderr().size().1).into()
     }
 
     pub(super) fn on(&mut self, event: &Event, ended: Option<&Running>, tracker: &Tracker, colours: bool) {
@@ -57,7 +65,7 @@ impl Bars {
             (EventKind::DeviceStarted { .. }, Some(device)) => self.start(device, tracker),
             (EventKind::StepStarted { .. }, Some(device)) => {
                 if let Some(row) = self.rows.iter().find(|row| row.device == *device) {
-                    describe(&row.bar, device, tracker);
+                    describe(&row.bar, device, tracker, self.width());
                 }
             }
             (EventKind::DeviceFinished { .. }, Some(device)) => {
@@ -121,7 +129,7 @@ impl Bars {
         while self.rows.len() < self.max_rows {
             let Some(device) = self.waiting.pop_front() else { break };
             let bar = self.multi.insert_before(&self.overall, ProgressBar::new(0));
-            describe(&bar, &device, tracker);
+            describe(&bar, &device, tracker, self.width());
             self.rows.push(Row { device, bar });
         }
         let more = self.waiting.len();
@@ -134,20 +142,39 @@ impl Bars {
     }
 }
 
+/// Columns that a row with everything needs at most, and one without a bar.
+const WIDE: usize = 114;
+const MIDDLE: usize = 78;
+
 /// Puts name, step and state of a device on its bar.
-fn describe(bar: &ProgressBar, device: &DeviceId, tracker: &Tracker) {
+fn describe(bar: &ProgressBar, device: &DeviceId, tracker: &Tracker, width: usize) {
     let Some(running) = tracker.get(device) else { return };
+    let moves = running.step.starts_with("upload") || running.total > 0;
+    // First, so that nothing is drawn with the last step's style.
+    bar.set_style(style(&template(width, moves)));
+    bar.set_prefix(running.title.clone());
+    bar.set_message(running.step.clone());
     bar.reset();
     bar.set_length(running.total);
     bar.set_position(running.done);
-    bar.set_prefix(running.title.clone());
-    bar.set_message(running.step.clone());
-    let moves = running.step.starts_with("upload") || running.total > 0;
-    bar.set_style(style(if moves {
-        "  {prefix:28!} {msg:16!} [{bar:20}] {decimal_bytes}/{decimal_total_bytes}  {decimal_bytes_per_sec}  {eta} left"
-    } else {
-        "  {prefix:28!} {msg:16!} {elapsed}"
-    }));
+    // The draws above may have come too fast to be shown, and the next one is a second away.
+    bar.force_draw();
+}
+
+/// What a row shows: less on a narrow screen, as a row that takes two lines is left behind when it is drawn anew.
+fn template(width: usize, moves: bool) -> String {
+    let narrow = width.saturating_sub(10).max(1);
+    match (moves, width) {
+        (true, WIDE..) => "  {prefix:28!} {msg:16!} [{bar:20}] {decimal_bytes}/{decimal_total_bytes}  \
+                           {decimal_bytes_per_sec}  {eta} left"
+            .to_owned(),
+        (true, MIDDLE..) => {
+            "  {prefix:28!} {msg:16!} {percent:>3}%  {decimal_bytes_per_sec}  {eta} left".to_owned()
+        }
+        (true, _) => format!("  {{prefix:{narrow}!}} {{percent:>3}}%"),
+        (false, MIDDLE..) => "  {prefix:28!} {msg:16!} {elapsed}".to_owned(),
+        (false, _) => format!("  {{prefix:{narrow}!}} {{elapsed}}"),
+    }
 }
 
 /// A style; the crate's own bar where the template were wrong, which a test rules out.
@@ -177,9 +204,14 @@ mod tests {
 
     impl Stage {
         fn new() -> Self {
-            let term = InMemoryTerm::new(HEIGHT, 120);
+            Self::of_width(120)
+        }
+
+        fn of_width(width: u16) -> Self {
+            let term = InMemoryTerm::new(HEIGHT, width);
             let target = ProgressDrawTarget::term_like_with_hz(Box::new(term.clone()), u8::MAX);
-            Self { bars: Bars::on_target(target, MAX_ROWS), term, tracker: Tracker::default(), seq: 0 }
+            let bars = Bars::on_target(target, MAX_ROWS, Some(width));
+            Self { bars, term, tracker: Tracker::default(), seq: 0 }
         }
 
         fn tell(&mut self, device: usize, kind: EventKind) {
@@ -261,5 +293,34 @@ mod tests {
         let screen = stage.screen();
         assert!(screen.contains("500.00 kB/1.00 MB"), "{screen}");
         assert!(screen.contains(" left"), "{screen}");
+    }
+
+    #[test]
+    fn a_row_takes_one_line_however_narrow_the_screen_is() {
+        for width in [20, 40, 60, 77, 78, 80, 100, 113, 114, 120] {
+            let mut stage = Stage::of_width(width);
+            (0..3).for_each(|device| stage.start(device));
+            for device in 0..3 {
+                stage.bars.progress(&DeviceId(format!("d{device}")), 123_450_000, 999_990_000);
+            }
+            let screen = stage.screen();
+            let rows: Vec<&str> = screen.lines().filter(|line| line.contains("rack sim:")).collect();
+            assert_eq!(rows.len(), 3, "{width} columns: {screen}");
+            assert!(rows.iter().all(|row| row.contains("12%") || row.contains("123.45 MB")), "{screen}");
+            let others = screen.lines().filter(|line| !line.contains("rack sim:")).count();
+            assert!(others <= 1 || width < 60, "{width} columns, what is left is the overall bar: {screen}");
+        }
+    }
+
+    #[test]
+    fn a_new_step_is_shown_at_once_and_without_the_last_ones_bytes() {
+        let mut stage = Stage::new();
+        stage.start(0);
+        // Until nothing more is drawn for now.
+        (0..1000).for_each(|done| stage.bars.progress(&DeviceId("d0".to_owned()), done, 1_000_000));
+        stage.tell(0, EventKind::StepStarted { step: 1, name: "test-boot".to_owned() });
+        let screen = stage.term.contents();
+        assert!(screen.contains("test-boot"), "{screen}");
+        assert!(!screen.contains(" B"), "{screen}");
     }
 }

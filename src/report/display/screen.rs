@@ -9,7 +9,7 @@ use super::bars::Bars;
 use super::plain::Plain;
 use super::tracker::Tracker;
 use crate::cause::Cause;
-use crate::report::event::{DeviceId, Event};
+use crate::report::event::{DeviceId, Event, Outcome};
 use crate::report::model::Report;
 use crate::report::outputs::Outputs;
 use crate::report::summary::{SummaryStyle, summary};
@@ -53,7 +53,7 @@ impl fmt::Debug for Display {
 }
 
 impl Display {
-    /// On standard error. `quiet` leaves the summary out, too. Colours only on terminals, and not with `NO_COLOR`.
+    /// On standard error. `quiet` leaves the summary out, too, where everything passed. Colours only on terminals, and not with `NO_COLOR`.
     #[must_use]
     pub fn new(mode: ProgressMode, quiet: bool) -> Self {
         let term = console::Term::stderr();
@@ -119,7 +119,8 @@ impl Display {
             bars.clear();
         }
         let mut text = String::new();
-        if !self.quiet {
+        // Whoever wants quiet wants to hear of what did not pass.
+        if !self.quiet || report.run.outcome != Outcome::Passed {
             text.push_str(&summary(report, SummaryStyle { colours: self.colours }));
             for (name, path) in outputs.report_files() {
                 text.push_str(&format!("{name}: {}\n", path.display()));
@@ -129,7 +130,10 @@ impl Display {
             }
         }
         for trouble in troubles {
-            text.push_str(&format!("{trouble}\n  help: {}\n", trouble.help));
+            text.push_str(&format!(
+                "error[{}]: {}\n  help: {}\n",
+                trouble.code, trouble.message, trouble.help
+            ));
         }
         // A terminal that is gone does not change the outcome.
         let _ = self.out.write_all(text.as_bytes()).and_then(|()| self.out.flush());

@@ -48,12 +48,12 @@ impl Device {
             self.flash.boot(self.spec.no_downgrade)
         };
         let on_test = self.flash.swap_type() == SwapType::Revert;
-        self.behaviour = match Behaviour::of(self.flash.slots[0].data()) {
-            _ if !boot.started => Behaviour::Hangs,
+        self.behaviour = match boot.started {
+            None => Behaviour::Hangs,
             _ if on_test && self.fault.crash_on_test_boot => Behaviour::Resets,
             _ if on_test && self.fault.hang_on_test_boot => Behaviour::Hangs,
             _ if on_test && self.fault.mute_on_test_boot => Behaviour::Mute,
-            behaviour => behaviour,
+            Some(behaviour) => behaviour,
         };
         let swap = if boot.swapped { self.spec.swap_ms } else { 0 };
         let slow = if self.resets > 0 { self.fault.slow_boot_ms } else { 0 };

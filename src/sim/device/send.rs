@@ -8,6 +8,9 @@ use crate::sim::spec::SimTransport;
 use crate::sim::uart::tx_lines;
 use crate::smp::{HEADER_LEN, Time};
 
+/// Lines or datagrams that wait for a host which does not read; of more the oldest are lost, as in a driver's buffer.
+const OUTPUTS_KEPT: usize = 256;
+
 impl Device {
     /// Sends an answer, as far as the faults let it; gives the time at which it has left the device.
     pub(super) fn send(&mut self, reply: Reply) -> Time {
@@ -76,6 +79,9 @@ impl Device {
 
     fn output(&mut self, at: Time, bytes: Vec<u8>) {
         self.output_count += 1;
+        if self.outputs.len() >= OUTPUTS_KEPT {
+            self.outputs.pop_first();
+        }
         self.outputs.insert((at + Duration::from_millis(self.spec.latency_ms), self.output_count), bytes);
     }
 

@@ -171,10 +171,14 @@ fn list(flash: &Flash, fault: &FaultSpec, answer: &mut Answer) {
 }
 
 /// The hash as it is listed: with the fault `wrong_hash` another one for an image that came by an update.
-fn shown_hash(info: &ImageInfo, flash: &Flash, slot: usize, fault: &FaultSpec) -> [u8; 32] {
-    let mut hash = info.hash;
-    if fault.wrong_hash && slot == 0 && flash.is_updated() {
-        hash[0] ^= 0xff;
+fn shown_hash(info: &ImageInfo, flash: &Flash, slot: usize, fault: &FaultSpec) -> Vec<u8> {
+    let mut hash = info.hash.clone();
+    if fault.wrong_hash
+        && slot == 0
+        && flash.is_updated()
+        && let Some(byte) = hash.first_mut()
+    {
+        *byte ^= 0xff;
     }
     hash
 }
@@ -189,8 +193,8 @@ fn write_state(
     let confirm = body.bool("confirm")?.unwrap_or(false);
     let slot = match hash.len() {
         0 if confirm => 0,
-        32 => (0..flash.slot_count())
-            .find(|&slot| flash.info(slot).is_ok_and(|info| info.hash[..] == hash))
+        len if len == flash.hash.len() => (0..flash.slot_count())
+            .find(|&slot| flash.info(slot).is_ok_and(|info| info.hash == hash))
             .ok_or(ImageError::HashNotFound)?,
         _ => return Err(ImageError::InvalidHash.into()),
     };

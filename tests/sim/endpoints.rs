@@ -1,15 +1,11 @@
 //! Simulated devices behind real endpoints, reached through the same transports as real devices. In real time, and so with
 //! devices that boot fast.
 
-#![cfg(unix)]
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-mod sim_support;
-
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::support::{Client, hash_of, image, upload};
 use flashfleet::plan::{Auto, LinkOptions};
 use flashfleet::sim::{Endpoint, EndpointKind, FaultSpec, Fleet, SimSpec, SimTransport};
 use flashfleet::smp::message::image::{ListImages, SetState};
@@ -18,7 +14,6 @@ use flashfleet::transport::{
     Address, Connector, LinkErrorKind, SerialConnector, SerialOptions, TcpConnector, UdpConnector, UdpHub,
 };
 use rstest::rstest;
-use sim_support::{Client, hash_of, image, upload};
 use tokio::io::AsyncReadExt;
 use tokio::time::sleep;
 
@@ -113,12 +108,16 @@ async fn a_terminal_goes_with_its_device_and_comes_back_under_the_same_link() {
     let through_link = connector(&format!("serial:{}", link.display()));
     let mut client = Client::open(&*through_link).await;
     client.get(&echo("before")).await;
-    fleet.device(0).unplug(Some(Duration::from_millis(300)));
+    fleet.device(0).unplug(None);
     assert_eq!(client.recv().await.unwrap().unwrap_err().kind, LinkErrorKind::Disconnected);
     close(client).await;
     assert_eq!(endpoint.address(), "");
     assert!(!link.is_symlink());
-    sleep(Duration::from_millis(600)).await;
+    fleet.device(0).plug();
+    while !link.is_symlink() {
+        sleep(Duration::from_millis(5)).await;
+    }
+    sleep(Duration::from_millis(100)).await;
     let mut client = Client::open(&*through_link).await;
     client.get(&echo("after")).await;
     assert_eq!(fleet.device(0).boots(), 1);
@@ -177,7 +176,7 @@ async fn a_serial_server_outlives_its_device() {
     let mut client = open(&endpoint).await;
     client.timeout = Duration::from_millis(100);
     let new = image((2, 0, 0), &[7; 300]);
-    assert!(client.ask(&sim_support::chunk(&new, 0, 128)).await.is_none());
+    assert!(client.ask(&crate::support::chunk(&new, 0, 128)).await.is_none());
     sleep(Duration::from_millis(300)).await;
     client.get(&echo("back")).await;
 }

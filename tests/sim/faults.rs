@@ -1,23 +1,20 @@
 //! Every fault of simulated devices, one by one: that it happens, and that nothing else does. Links in memory, in virtual
 //! time.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-mod sim_support;
-
 use std::time::Duration;
 
+use crate::support::{Client, chunk, hash_of, image, reset, upload};
 use flashfleet::sim::{FaultSpec, Fleet, Power, SimSpec, SimTransport};
 use flashfleet::smp::Version;
 use flashfleet::smp::message::image::{ListImages, SetState};
 use flashfleet::smp::message::os::{Echo, Reset};
 use flashfleet::transport::LinkErrorKind;
 use rstest::rstest;
-use sim_support::{Client, chunk, hash_of, image, reset, upload};
 use tokio::time::{Instant, sleep};
 
 fn faulty(fault: &str) -> SimSpec {
-    let spec = SimSpec { fault: serde_yaml::from_str(fault).unwrap(), ..SimSpec::default() };
+    let fault: FaultSpec = serde_yaml::from_str(fault).unwrap();
+    let spec = SimSpec { image_check: fault.upload_mismatch, fault, ..SimSpec::default() };
     assert_eq!(spec.problems(), []);
     spec
 }

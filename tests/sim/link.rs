@@ -1,12 +1,9 @@
 //! The simulated link and what is behind it: pacing, buffers, line buffers, reset and boot. Links in memory, in virtual
 //! time.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-mod sim_support;
-
 use std::time::Duration;
 
+use crate::support::{Client, chunk, hash_of, image, reset, upload};
 use flashfleet::sim::{Fleet, OnCrash, Power, SimSpec, SimTransport};
 use flashfleet::smp::console::encoded_len;
 use flashfleet::smp::message::image::SetState;
@@ -14,7 +11,6 @@ use flashfleet::smp::message::os::{Echo, Reset};
 use flashfleet::smp::{Header, group};
 use flashfleet::transport::LinkErrorKind;
 use rstest::rstest;
-use sim_support::{Client, chunk, hash_of, image, reset, upload};
 use tokio::time::{Instant, sleep};
 
 async fn device(spec: SimSpec) -> (Fleet, Client) {

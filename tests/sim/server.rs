@@ -1,17 +1,13 @@
 //! The simulated server and bootloader beyond what the transcripts hold: an update from end to end, and what depends on
 //! how a device is built. Links in memory, in virtual time.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-mod sim_support;
-
-use flashfleet::sim::{BootMode, Fleet, Power, SimSpec};
+use crate::support::{Client, chunk, hash_of, image, reset, upload};
+use flashfleet::sim::{BootMode, Fleet, ImageHash, Power, SimSpec};
 use flashfleet::smp::Version;
 use flashfleet::smp::message::image::{Erase, ListImages, SetState, SlotInfo, UploadChunk};
 use flashfleet::smp::message::os::{BootloaderInfo, Echo, Params, Reset};
 use rstest::rstest;
 use sha2::{Digest, Sha256};
-use sim_support::{Client, chunk, hash_of, image, reset, upload};
 
 const NO_FREE_SLOT: i64 = 9;
 
@@ -172,6 +168,23 @@ async fn chunks_are_trimmed_to_the_write_alignment() {
     assert_eq!(fleet.device(0).slot(1).hash, Some(hash_of(&new)));
 }
 
+/// A device built for another hash lists and takes images by that one, and does not see others.
+#[rstest]
+#[case(ImageHash::Sha384, 48)]
+#[case(ImageHash::Sha512, 64)]
+#[tokio::test(start_paused = true)]
+async fn images_may_be_known_by_longer_hashes(#[case] image_hash: ImageHash, #[case] len: usize) {
+    let (_fleet, mut client) = device(SimSpec { image_hash, ..SimSpec::default() }).await;
+    upload(&mut client, &image((2, 0, 0), &[7; 300])).await;
+    let list = client.get(&ListImages {}).await.images;
+    assert_eq!(list.len(), 1, "an image with SHA-256 is none");
+    let hash = list[0].hash.clone().unwrap();
+    assert_eq!(hash.len(), len);
+    client.get(&SetState { hash: Some(hash), confirm: true }).await;
+    assert_eq!(client.refused(&SetState { hash: Some(vec![0; 32]), confirm: true }).await, (Some(1), 24));
+    assert_eq!(client.refused(&SetState { hash: Some(vec![0; len]), confirm: true }).await, (Some(1), 8));
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_answer_larger_than_the_buffer_is_an_error() {
     let (_fleet, mut client) = device(SimSpec { buf_size: 96, ..SimSpec::default() }).await;
@@ -214,6 +227,20 @@ async fn firmware_that_resets_goes_back_by_itself() {
     let device = fleet.device(0);
     assert_eq!((device.boots(), device.running().unwrap().version.as_str()), (2, "1.0.0"));
     assert_eq!(client.get(&Echo { d: "back".to_owned() }).await.r, "back");
+}
+
+/// A confirmed image that resets at once does so for ever; an hour of it takes no time here.
+#[tokio::test(start_paused = true)]
+async fn a_boot_loop_goes_on() {
+    let (fleet, _client) = device(SimSpec { boot_ms: 400, ..SimSpec::default() }).await;
+    let mut payload = flashfleet::sim::Behaviour::Resets.marker();
+    payload.resize(400_000, 0);
+    let device = fleet.device(0);
+    device.program(0, &image((2, 0, 0), &payload));
+    device.reset_line();
+    tokio::time::sleep(std::time::Duration::from_secs(3600)).await;
+    assert_eq!(device.boots(), 1 + 3600 * 1000 / 400);
+    assert_eq!(device.power(), Power::Booting);
 }
 
 #[tokio::test(start_paused = true)]

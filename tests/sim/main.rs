@@ -1,0 +1,10 @@
+//! The simulator from outside: its server and bootloader, its link, its faults, its endpoints.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+#[cfg(unix)]
+mod endpoints;
+mod faults;
+mod link;
+mod server;
+mod support;
