@@ -183,6 +183,54 @@ fn a_slow_link_is_given_the_plans_time_also_for_the_questions_after_a_reset() {
 }
 
 #[test]
+fn a_device_that_was_reset_gets_half_a_second_of_silence_whatever_the_plan_says() {
+    // Deaf for good once bytes come between 250 and 450 ms after the reset's answer; or gone in that time.
+    for vanishes_in_reset in [false, true] {
+        in_virtual_time(async {
+            let fault = FaultSpec { wedge_on_early_bytes: true, ..FaultSpec::default() };
+            let spec = SimSpec { boot_ms: 200, reset_ms: 250, vanishes_in_reset, ..faulty(fault) };
+            let mut line = Line::new(&spec);
+            line.plan.targets[0].link.quiet = Duration::from_millis(300);
+            let finished = line.run().await;
+            assert_eq!(finished.outcome, Outcome::Passed, "{:?}", finished.report.devices[0].cause);
+        });
+    }
+}
+
+/// How long after the first reset each of the next messages was sent, and how long after the one before it.
+fn pauses(tap: &Tap) -> Vec<(Duration, Duration)> {
+    let sent = tap.sent();
+    let reset =
+        sent.iter().position(|sent| (sent.header.group, sent.header.command) == (0, 5)).expect("a reset");
+    sent[reset..].windows(2).map(|pair| (pair[1].at - sent[reset].at, pair[1].at - pair[0].at)).collect()
+}
+
+#[test]
+fn silence_begins_anew_when_the_port_goes_and_after_every_question_without_answer() {
+    let half = Duration::from_millis(500);
+    in_virtual_time(async {
+        let spec = SimSpec { boot_ms: 10, reset_ms: 250, vanishes_in_reset: true, ..SimSpec::default() };
+        let (mut line, tap) = tapped(&spec, |_, message| Some(message));
+        line.plan.targets[0].link.quiet = Duration::from_millis(300);
+        assert_eq!(line.run().await.outcome, Outcome::Passed);
+        let (first, _) = pauses(&tap)[0];
+        assert!(first >= Duration::from_millis(250) + half, "back at once, and asked after {first:?}");
+    });
+    in_virtual_time(async {
+        let fault = FaultSpec { hang_on_test_boot: true, ..FaultSpec::default() };
+        let (mut line, tap) = tapped(&faulty(fault), |_, message| Some(message));
+        line.plan.targets[0].link.return_within = Duration::from_secs(20);
+        assert_eq!(line.run().await.code(0), "device.never_returned");
+        let pauses = pauses(&tap);
+        assert!(pauses.len() > 5, "asked again and again: {pauses:?}");
+        assert!(pauses[0].1 >= Duration::from_secs(1), "{pauses:?}");
+        let question = Duration::from_secs(1);
+        assert!(pauses[1..].iter().all(|pause| pause.1 >= question + Duration::from_secs(1)), "{pauses:?}");
+        assert!(pauses.iter().all(|pause| pause.0 <= Duration::from_secs(20)), "{pauses:?}");
+    });
+}
+
+#[test]
 fn a_link_that_we_closed_ourselves_is_no_port_that_vanished() {
     in_virtual_time(async {
         // Answers to image list and state: two looks and a read-back of upload and test boot, the mark, the marks, and
