@@ -73,3 +73,35 @@ impl From<Exit> for ExitCode {
         Self::from(exit.code())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_codes_are_those_of_the_contract() {
+        let of_class = |class| Exit::of_cause(&Cause::new(class, "x", "x", "x")).code();
+        for (class, code) in [
+            (Class::Plan, 2),
+            (Class::Image, 2),
+            (Class::Station, 102),
+            (Class::Device, 100),
+            (Class::Link, 100),
+            (Class::Internal, 1),
+        ] {
+            assert_eq!(of_class(class), code, "{class}");
+        }
+        for (outcome, code) in [
+            (Outcome::Passed, 0),
+            (Outcome::NotPassed, 100),
+            (Outcome::NoMatch, 4),
+            (Outcome::Stopped, 103),
+            (Outcome::Station, 102),
+            (Outcome::CutShort, 130),
+            (Outcome::Interrupted, 130),
+            (Outcome::Internal, 1),
+        ] {
+            assert_eq!(Exit::from(outcome).code(), code, "{outcome}");
+        }
+    }
+}

@@ -104,10 +104,6 @@ impl Scheduler {
 
     /// All targets have been looked for: tells what was found and starts, or refuses to.
     fn matched(&mut self, ctx: &mut Context<Self>) {
-        // Interrupted while the last target was looked for: the run is over, and nothing may start any more.
-        if self.done.is_none() {
-            return;
-        }
         let plan = Arc::clone(&self.scout.plan);
         let mut surveyed = std::mem::take(&mut self.surveyed);
         surveyed.sort_by_key(|survey| survey.target);

@@ -35,6 +35,8 @@ const LOOK_FOR_PORT: Duration = Duration::from_millis(50);
 const OPEN_WITHIN: Duration = Duration::from_secs(5);
 /// Pause between two tries to open a port.
 const OPEN_PAUSE: Duration = Duration::from_millis(200);
+/// How long closing a link may take at the end.
+const CLOSE_WITHIN: Duration = Duration::from_secs(2);
 /// How long an erase may take: as long as the first chunk of an upload, which erases too.
 const ERASE_TIMEOUT: Duration = Duration::from_secs(40);
 
@@ -135,7 +137,8 @@ impl Worker {
     pub(super) async fn run(&mut self, deadline: Instant, mut stop: watch::Receiver<Stop>) -> DeviceResult {
         let mut flow = Flow::new(&self.config);
         let result = self.walk(&mut flow, deadline, &mut stop).await;
-        self.disconnect().await;
+        // The verdict stands, whatever the closing of a link does.
+        let _ = timeout(CLOSE_WITHIN, self.disconnect()).await;
         DeviceResult { changed: result.changed || self.wrote, ..result }
     }
 

@@ -11,7 +11,7 @@ use super::station::{Station, verdict};
 /// One simulated device, with these steps and this policy, in flow style.
 fn plan(station: &Station, sim: &str, steps: &str, policy: &str) {
     station.plan(&format!(
-        "version: 1\nname: bench\nimages: {{ app: {{ sim: {{ version: \"2.0.0\", size: 4096 }} }} }}\npolicy: {{ attempts: 3, {policy} }}\ntargets:\n  - name: line\n    match: {{ sim: {{ count: 1, boot_ms: 50, {sim} }} }}\n    link: {{ quiet: 500ms, return_within: 2s }}\n    steps: [{steps}]\n"
+        "version: 1\nname: bench\nimages: {{ app: {{ sim: {{ version: \"2.0.0\", size: 4096 }} }} }}\npolicy: {{ attempts: 3, {policy} }}\ntargets:\n  - name: line\n    match: {{ sim: {{ boot_ms: 50, {sim} }} }}\n    link: {{ quiet: 500ms, return_within: 2s }}\n    steps: [{steps}]\n"
     ));
 }
 
@@ -130,4 +130,17 @@ fn the_recovery_program_is_run_once_for_a_device_that_never_returned_and_its_fai
         "{message}"
     );
     assert_eq!(std::fs::read_to_string(station.path("recovered")).expect("it ran"), "slot=/ line\n");
+}
+
+#[test]
+fn a_run_that_its_policy_stopped_is_exit_code_103() {
+    for policy in ["canary: 1", "parallel: 1, stop_after: { failures: 1 }"] {
+        let station = Station::new();
+        plan(&station, "count: 3", "run: [\"false\"]", policy);
+        let (said, report) = station.run(&[]);
+        assert_eq!(said.exit, 103, "{policy}: {}", said.err);
+        let report = report.expect("a report");
+        assert_eq!((&report["summary"]["failed"], &report["summary"]["aborted"]), (&1.into(), &2.into()));
+        assert_eq!(report["run"]["exit_code"], 103);
+    }
 }

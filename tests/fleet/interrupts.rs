@@ -7,9 +7,9 @@ use async_trait::async_trait;
 use flashfleet::actors::Source;
 use flashfleet::cause::Cause;
 use flashfleet::image::ImageBuilder;
-use flashfleet::plan::{Expect, Target};
+use flashfleet::plan::{Expect, StopAfter, Target};
 use flashfleet::report::{EventKind, Outcome, Verdict};
-use flashfleet::sim::{FaultSpec, SimSpec};
+use flashfleet::sim::{FaultSpec, Refusal, SimSpec};
 use flashfleet::transport::Candidate;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -99,5 +99,23 @@ fn a_first_chunk_that_was_cut_off_may_have_changed_the_device() {
             _ => None,
         });
         assert_eq!(ended, Some((0, Verdict::Aborted)), "the step that was cut off ends in the log");
+    });
+}
+
+#[test]
+fn an_interrupt_after_the_policy_stopped_the_run_is_still_an_interrupt() {
+    in_virtual_time(async {
+        let refuse = Refusal { group: 1, command: 1, rc: 2, of_group: true, from: 1, times: None };
+        let broken = FaultSpec { only: vec![1], refuse: vec![refuse], ..FaultSpec::default() };
+        let slow = FaultSpec { only: vec![2], slow_boot_ms: 20_000, ..FaultSpec::default() };
+        let spec = SimSpec { count: 3, fault: broken, faults: vec![slow], ..SimSpec::default() };
+        let mut line = Line::new(&spec);
+        line.plan.policy.parallel = Some(2);
+        line.plan.policy.stop_after = Some(StopAfter { failures: Some(1), percent: None, of_at_least: 1 });
+        let finished = line.run_with(interrupts(vec![Duration::from_secs(15)])).await;
+        assert_eq!(finished.outcome, Outcome::Interrupted);
+        let codes: Vec<_> = (0..3).map(|index| finished.code(index)).collect();
+        assert_eq!(finished.verdicts(), [Verdict::Failed, Verdict::Aborted, Verdict::Aborted], "{codes:?}");
+        assert_eq!(codes[1..], ["run.interrupted", "policy.stopped"]);
     });
 }

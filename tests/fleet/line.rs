@@ -154,9 +154,11 @@ impl Line {
         let paths = OutputPaths { journal: Some(journal.clone()), ..OutputPaths::default() };
         let core = ReporterCore::new(prepare_outputs(&paths).expect("outputs"), Display::hidden());
         let plan = Arc::new(self.plan.clone());
-        let finished = flashfleet::actors::run(plan, self.options.clone(), source, core, interrupts)
-            .await
-            .expect("the reporter lives");
+        let run = flashfleet::actors::run(plan, self.options.clone(), source, core, interrupts);
+        // In virtual time: a run that never ends fails its test instead of hanging it.
+        let day = Duration::from_secs(24 * 3600);
+        let finished =
+            tokio::time::timeout(day, run).await.expect("the run ends").expect("the reporter lives");
         let file = BufReader::new(std::fs::File::open(&journal).expect("the journal"));
         let events: Vec<Event> = LogReader::new(file)
             .map(|line| match line.expect("a sound journal") {

@@ -1,7 +1,5 @@
 //! What the plan's policy and its expectations allow, and what they hold back.
 
-use std::time::Duration;
-
 use flashfleet::identity::{Identity, UsbIdentity};
 use flashfleet::plan::{Expect, StopAfter};
 use flashfleet::report::{EventKind, Outcome, Verdict};
@@ -149,8 +147,7 @@ fn a_device_that_is_refused_before_it_starts_is_no_canary() {
             let shared = line.devices["line"][0].clone();
             line.devices.insert("other".to_owned(), vec![shared]);
             line.plan.policy.canary = canary;
-            let day = Duration::from_secs(24 * 3600);
-            let finished = tokio::time::timeout(day, line.run()).await.expect("the run ends");
+            let finished = line.run().await;
             assert_eq!(finished.report.summary.passed, 7, "{canary}");
             assert_eq!(finished.report.summary.error, 2, "the shared device, once for each target");
         });

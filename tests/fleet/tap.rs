@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use flashfleet::smp::Header;
 use flashfleet::transport::{Connector, Link, LinkError, LinkProperties};
+use tokio::time::Instant;
 
 /// What a test does with messages from the device: each becomes another one, or is lost.
 type Change = dyn Fn(&Tap, Vec<u8>) -> Option<Vec<u8>> + Send + Sync;
@@ -14,6 +15,7 @@ type Change = dyn Fn(&Tap, Vec<u8>) -> Option<Vec<u8>> + Send + Sync;
 pub(crate) struct Sent {
     /// Which link carried it, from 1.
     pub(crate) link: usize,
+    pub(crate) at: Instant,
     pub(crate) header: Header,
     /// Bytes, SMP header included.
     pub(crate) len: usize,
@@ -84,7 +86,7 @@ struct TappedLink {
 impl Link for TappedLink {
     async fn send(&mut self, message: &[u8]) -> Result<(), LinkError> {
         let (header, _) = Header::split(message).expect("whole messages are sent");
-        let sent = Sent { link: self.number, header, len: message.len() };
+        let sent = Sent { link: self.number, at: Instant::now(), header, len: message.len() };
         self.tap.sent.lock().expect("nobody panicked").push(sent);
         self.inner.send(message).await
     }

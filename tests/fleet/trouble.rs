@@ -23,6 +23,8 @@ enum Broken {
     Mute,
     /// Opens, and takes no byte.
     Stuck,
+    /// Opens, never answers, and never closes.
+    Unclosable,
     /// Held by somebody else.
     Busy,
 }
@@ -33,7 +35,7 @@ impl Connector for Broken {
         match self {
             Self::Panics => panic!("a defect on purpose"),
             Self::Hangs => std::future::pending().await,
-            Self::Mute | Self::Stuck => Ok(Box::new(Silence { stuck: matches!(self, Self::Stuck) })),
+            Self::Mute | Self::Stuck | Self::Unclosable => Ok(Box::new(Silence { broken: *self })),
             Self::Busy => {
                 Err(LinkError::new(LinkErrorKind::Busy, "another process holds the port", "close it"))
             }
@@ -46,13 +48,13 @@ impl Connector for Broken {
 }
 
 struct Silence {
-    stuck: bool,
+    broken: Broken,
 }
 
 #[async_trait]
 impl Link for Silence {
     async fn send(&mut self, _: &[u8]) -> Result<(), LinkError> {
-        if self.stuck {
+        if matches!(self.broken, Broken::Stuck) {
             std::future::pending::<()>().await;
         }
         Ok(())
@@ -66,7 +68,11 @@ impl Link for Silence {
         flashfleet::transport::MemoryLink::unlimited()
     }
 
-    async fn close(self: Box<Self>) {}
+    async fn close(self: Box<Self>) {
+        if matches!(self.broken, Broken::Unclosable) {
+            std::future::pending::<()>().await;
+        }
+    }
 }
 
 fn with_broken(broken: Broken) -> Line {
@@ -84,6 +90,7 @@ fn a_device_actor_that_panics_ends_in_a_verdict_and_leaves_the_others_alone() {
         let finished = with_broken(Broken::Panics).run().await;
         assert_eq!(finished.verdicts(), [Verdict::Passed, Verdict::Error, Verdict::Passed, Verdict::Passed]);
         assert_eq!(finished.code(1), "internal.device_panicked");
+        assert_eq!(finished.report.devices[1].changed, None, "nobody knows");
         assert_eq!(finished.outcome, Outcome::Internal, "a panic is a defect, and the exit code says so");
     });
 }
@@ -101,6 +108,20 @@ fn a_device_that_hangs_ends_at_its_deadline() {
             (Verdict::TimedOut, "device.deadline")
         );
         assert!(start.elapsed() <= Duration::from_secs(61), "{:?}", start.elapsed());
+    });
+}
+
+#[test]
+fn a_link_that_does_not_close_costs_nobody_their_verdict() {
+    in_virtual_time(async {
+        let mut line = with_broken(Broken::Unclosable);
+        // In the middle of the first question, so that its link is still open.
+        line.plan.policy.deadline = Duration::from_millis(9_500);
+        let start = Instant::now();
+        let finished = line.run().await;
+        assert_eq!((finished.verdicts()[1], finished.code(1).as_str()), (Verdict::TimedOut, "device.deadline"));
+        assert_eq!(finished.report.summary.passed, 3);
+        assert!(start.elapsed() < Duration::from_secs(12), "{:?}", start.elapsed());
     });
 }
 

@@ -105,6 +105,8 @@ fn a_lost_reset_answer_costs_no_second_reset() {
 fn a_lost_last_upload_answer_is_resolved_from_the_list() {
     let (finished, line) = run_one(FaultSpec { lose_last_upload_answer: true, ..FaultSpec::default() });
     assert_eq!(finished.outcome, Outcome::Passed, "{:?}", finished.report.devices[0].cause);
+    let notes = &finished.report.devices[0].steps[0].detail.notes;
+    assert!(notes.iter().any(|note| note.contains("the image list shows")), "{notes:?}");
     assert_eq!(line.device(0).running().expect("it runs").hash, new_image().hash());
 }
 

@@ -111,6 +111,24 @@ fn verify_requires_what_the_plan_says() {
         let walk = walk(&mut Board::new(), &config(vec![step]));
         assert_eq!((walk.result.verdict, walk.code()), (Verdict::Failed, "verify.mismatch"));
     }
+    let mut board = Board { instead: vec![("echo", Outcome::Echoed("hallo".to_owned()))], ..Board::new() };
+    let walk = walk(&mut board, &config(vec![verify(None, None, None)]));
+    assert_eq!((walk.result.verdict, walk.code()), (Verdict::Failed, "verify.echo"));
+}
+
+#[test]
+fn an_erase_that_leaves_an_image_is_found_by_reading_back() {
+    let full = Board { secondary: Some(slot(1, "0.9.0", &[4; 32])), ..Board::new() };
+    let erase = Step::Erase { slot: 1 };
+    let mut board = full.clone();
+    assert_eq!(walk(&mut board, &config(vec![erase.clone()])).result.verdict, Verdict::Passed);
+    assert_eq!(board.trail(), "erase read");
+    let mut board = Board { instead: vec![("erase", Outcome::Done)], ..full };
+    let walk = walk(&mut board, &config(vec![erase]));
+    assert_eq!(
+        (walk.result.verdict, walk.code(), walk.result.changed),
+        (Verdict::Failed, "device.not_erased", true)
+    );
 }
 
 /// Servers without image management refuse the image list; an echo is all that can be required of them.

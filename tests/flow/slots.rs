@@ -30,6 +30,8 @@ fn every_row_of_the_table() {
         (running(&WANTED, true), other(&WANTED), "current"),
         (running(&WANTED, true), pending(&OTHER), "settle"),
         (running(&WANTED, false), confirmed(&OLD), "on test"),
+        (running(&WANTED, true), confirmed(&OLD), "on test"),
+        (running(&OTHER, true), confirmed(&OLD), "settle"),
         (running(&OTHER, false), confirmed(&OLD), "settle"),
         (running(&OTHER, false), None, "settle"),
         (running(&OTHER, false), confirmed(&WANTED), "settle"),
