@@ -64,7 +64,8 @@ impl Source for RealSource {
                     let connector = fleet.connector(index);
                     let address = connector.address();
                     Candidate {
-                        key: address.clone(),
+                        // Each target has simulated devices of its own, whatever they are called.
+                        key: format!("{}/{address}", target.name),
                         address,
                         identity: Identity::default(),
                         connector,

@@ -275,7 +275,8 @@ impl SimSpec {
         for fault in std::iter::once(&self.fault).chain(&self.faults) {
             fault.problems(self.count, &mut problems);
             if fault.upload_mismatch && !self.image_check {
-                let message = "expected image_check: true with it: a server that checks nothing finds no mismatch";
+                let message =
+                    "expected image_check: true with it: a server that checks nothing finds no mismatch";
                 problems.push(SpecError { field: "upload_mismatch", message: message.to_owned() });
             }
         }

@@ -72,6 +72,16 @@ fn a_device_that_reverts_is_exit_code_100_and_a_failure_in_junit() {
 }
 
 #[test]
+fn two_simulated_targets_are_different_devices() {
+    let station = Station::new();
+    let second = "  - name: second\n    match: { sim: { count: 1, boot_ms: 50 } }\n    link: { quiet: 600ms, return_within: 20s }\n";
+    station.plan(&format!("{}{second}", simulated("count: 1, boot_ms: 50")));
+    let (said, report) = station.run(&[]);
+    assert_eq!(said.exit, 0, "{}", said.err);
+    assert_eq!(report.expect("a report")["summary"]["passed"], 2);
+}
+
+#[test]
 fn quiet_is_silence_only_where_everything_passed() {
     let station = Station::new();
     station.plan(&simulated("count: 1, boot_ms: 50"));
