@@ -87,8 +87,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_job_that_panics_is_an_error() {
-        let error =
-            run("open it", Duration::from_secs(5), || panic!("on purpose")).await.unwrap_err();
+        let error = run("open it", Duration::from_secs(5), || panic!("on purpose")).await.unwrap_err();
         assert!(error.message.contains("panicked"), "{error}");
     }
 
