@@ -38,9 +38,11 @@ pub(super) fn line(text: &str) -> String {
     text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
 }
 
-/// A text from a device that may have several lines, safe to show.
+/// A text from a device that may have several lines, safe to show: without colours, and without the empty lines that
+/// shells begin and end with.
 pub(super) fn lines(text: &str) -> String {
-    text.lines().map(|text| line(&text.replace('\t', "    ")) + "\n").collect()
+    let text = console::strip_ansi_codes(text);
+    text.trim_matches(['\r', '\n']).lines().map(|text| line(&text.replace('\t', "    ")) + "\n").collect()
 }
 
 /// Rows below a head, in columns as wide as needed.
@@ -242,6 +244,7 @@ mod tests {
     #[test]
     fn what_would_move_the_cursor_is_escaped() {
         assert_eq!(line("\x1b[31mred\n"), "\\u{1b}[31mred\\n");
+        assert_eq!(lines("\r\n\x1b[1;31mred\x1b[m\r\n"), "red\n");
         assert_eq!(lines("a\r\nb\x07\tc"), "a\nb\\u{7}    c\n");
     }
 

@@ -22,8 +22,7 @@ pub(in crate::sim) struct Clock(Option<String>);
 impl Clock {
     /// Takes a time in the form `yyyy-MM-ddTHH:mm:ss`; whatever follows is left out.
     fn set(&mut self, text: &str) -> Result<(), SmpError> {
-        let parts: Vec<&str> =
-            text.splitn(2, '.').next().unwrap_or_default().split(['-', 'T', ':']).collect();
+        let parts: Vec<&str> = text.split('.').next().unwrap_or_default().split(['-', 'T', ':']).collect();
         let numbers: Vec<u32> = parts.iter().map_while(|part| part.parse().ok()).collect();
         let &[year, month, day, hour, minute, second] = &numbers[..] else { return Err(SmpError::Invalid) };
         let fits = (1900..=11_899).contains(&year)
