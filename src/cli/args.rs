@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use super::{Exit, check, image, list, report, run, schema, sim};
+use super::{Exit, check, image, list, report, run, schema, sim, smp};
 
 /// Updates the firmware of many devices at once over SMP, and proves that it booted.
 #[derive(Debug, Parser)]
@@ -27,6 +27,8 @@ pub enum Command {
     List(list::ListArgs),
     /// Show image files and check them.
     Image(image::ImageArgs),
+    /// Send one SMP command to one device.
+    Smp(smp::SmpArgs),
     /// Run simulated devices behind real endpoints until interrupted.
     Sim(sim::SimArgs),
     /// Rebuild reports from event logs or reports.
@@ -42,6 +44,7 @@ impl Command {
             Self::Check(args) => check::run(args, out, err),
             Self::List(args) => list::run(args, out, err),
             Self::Image(args) => image::run(args, out, err),
+            Self::Smp(args) => smp::run(args, out, err),
             Self::Sim(args) => sim::run(args, out, err),
             Self::Report(args) => report::run(args, out, err),
             Self::Schema(args) => schema::run(args, out, err),

@@ -11,6 +11,7 @@ pub mod report;
 pub mod run;
 pub mod schema;
 pub mod sim;
+pub mod smp;
 
 pub use crate::exit::Exit;
 pub use args::{Cli, Command, main};

@@ -190,6 +190,12 @@ impl Client {
         self.link.properties()
     }
 
+    /// How the device is talked to.
+    #[must_use]
+    pub fn options(&self) -> &ClientOptions {
+        &self.options
+    }
+
     /// Closes the link; what outlives it is for the next one.
     pub async fn close(mut self) -> Conversation {
         let now = self.conversation.now();

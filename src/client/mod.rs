@@ -3,10 +3,13 @@
 
 mod conversation;
 mod error;
+mod files;
 mod options;
+mod shell;
 mod upload;
 
 pub use conversation::{Client, Conversation, ServerLimits};
 pub use error::ClientError;
+pub use files::{FileError, FilePut};
 pub use options::ClientOptions;
 pub use upload::{UploadRequest, Uploaded};

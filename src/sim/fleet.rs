@@ -226,6 +226,12 @@ impl DeviceHandle {
         self.device().server().seen()
     }
 
+    /// The content of a file on the device, as written at its last close; `None` where there is none.
+    #[must_use]
+    pub fn file(&self, path: &str) -> Option<Vec<u8>> {
+        self.device().server().file(path)
+    }
+
     /// How many requests of this group and command reached the server.
     #[must_use]
     pub fn request_count(&self, group: u16, command: u8) -> u64 {

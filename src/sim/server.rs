@@ -5,7 +5,10 @@ use std::collections::{HashMap, VecDeque};
 
 use super::fault::{FaultSpec, Refusal};
 use super::flash::Flash;
-use super::groups::{Answer, Effects, ImageGroup, Refused, SmpError, enumeration, os, statistics};
+use super::groups::{
+    Answer, Clock, Effects, Files, ImageGroup, Refused, Settings, SmpError, enumeration, os, shell,
+    statistics,
+};
 use super::spec::SimSpec;
 use crate::smp::{HEADER_LEN, Header, Op, Version, group};
 
@@ -39,10 +42,14 @@ pub(super) struct Reply {
     pub(super) effects: Effects,
 }
 
-/// The server's memory, which a reset clears; the counters are the simulation's own and stay.
+/// The server's memory, which a reset clears; clock, stored settings and closed files outlive it. The counters are the
+/// simulation's own and stay.
 #[derive(Debug, Default)]
 pub(super) struct Server {
     image: ImageGroup,
+    clock: Clock,
+    settings: Settings,
+    files: Files,
     counts: HashMap<(u16, u8), u64>,
     seen: VecDeque<SeenRequest>,
 }
@@ -113,20 +120,26 @@ fn error_payload(rc: u32, reason: Option<&str>) -> Vec<u8> {
 }
 
 /// The answer in protocol version 2 to an error of a group (`smp_add_cmd_err`).
-fn group_error_payload(group: u16, rc: u32) -> Vec<u8> {
+/// The file group adds `len` to some.
+fn group_error_payload(group: u16, rc: u32, len: Option<u64>) -> Vec<u8> {
     let mut answer = Answer::new();
     answer.map("err");
     answer.number("group", group.into());
     answer.number("rc", rc.into());
     answer.close();
+    if let Some(len) = len {
+        answer.number("len", len);
+    }
     answer.finish()
 }
 
 /// The SMP error that protocol version 1 gets for an error of a group (`img_mgmt_translate_error_code` and its like).
 fn translate(group: u16, rc: u32) -> u32 {
     let translated = match (group, rc) {
-        (group::OS, 2) | (group::STAT, 4) => SmpError::Invalid,
+        (group::OS, 2) | (group::STAT, 4) | (group::SETTINGS, 2) => SmpError::Invalid,
+        (group::FS, 2 | 13) | (group::SHELL, 2 | 3) | (group::ENUM, 2) => SmpError::Invalid,
         (group::OS, 3 | 4) | (group::STAT, 2 | 3) | (group::IMAGE, 3 | 4) => SmpError::NoEntry,
+        (group::SETTINGS, 3 | 4) | (group::FS, 3 | 14) => SmpError::NoEntry,
         (group::IMAGE, 9 | 27 | 28) => SmpError::BadState,
         (group::IMAGE, 15) => SmpError::NoMemory,
         (group::IMAGE, 14 | 19..=22 | 24 | 25) => SmpError::Invalid,
@@ -139,6 +152,13 @@ impl Server {
     /// What a reset does to the server.
     pub(super) fn restart(&mut self) {
         self.image = ImageGroup::default();
+        self.settings.restart();
+        self.files.restart();
+    }
+
+    /// A file's content, as written at its last close.
+    pub(super) fn file(&self, path: &str) -> Option<Vec<u8>> {
+        self.files.content(path).map(<[u8]>::to_vec)
     }
 
     /// The latest requests, at most [`SEEN_KEPT`], oldest first.
@@ -211,7 +231,15 @@ impl Server {
                 let reason = reason.filter(|_| spec.verbose_errors);
                 return Err(Failure { rc: translate(group, rc), reason });
             }
-            Err(Refused::Group { group, rc, .. }) => (group_error_payload(group, rc), Effects::default()),
+            Err(Refused::Group { group, rc, .. }) => {
+                (group_error_payload(group, rc, None), Effects::default())
+            }
+            Err(Refused::Offset { rc, .. }) if header.version == Version::V1 as u8 => {
+                return Err(Failure { rc: translate(group::FS, rc), reason: None });
+            }
+            Err(Refused::Offset { rc, len }) => {
+                (group_error_payload(group::FS, rc, Some(len)), Effects::default())
+            }
         };
         if HEADER_LEN + payload.len() > spec.buf_size as usize {
             return Err(fail(SmpError::MessageSize));
@@ -230,10 +258,14 @@ impl Server {
         let request = (op, header.command);
         match header.group {
             group if !spec.groups.contains(&group) => Err(SmpError::NotSupported.into()),
-            group::OS => os(spec, request, payload, answer),
+            group::OS => os(spec, &mut self.clock, request, payload, answer),
             group::IMAGE => self.image.handle((spec, fault), flash, request, payload, answer),
-            group::STAT => statistics(request, payload, answer),
-            group::ENUM => enumeration(spec, request, answer),
+            group::STAT => statistics(spec, self.counts.values().sum(), request, payload, answer),
+            group::SETTINGS => self.settings.handle(request, payload, answer),
+            group::FS => self.files.handle(spec, request, payload, answer),
+            group::SHELL => shell(request, payload, answer),
+            group::ENUM => enumeration(spec, request, payload, answer),
+            group::ZEPHYR => self.settings.basic(request),
             _ => Err(SmpError::NotSupported.into()),
         }
     }

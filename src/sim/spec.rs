@@ -56,9 +56,13 @@ pub struct SimSpec {
     pub params: bool,
     /// Whether the server tells its bootloader (OS group, command 8); otherwise `rc` 8.
     pub bootloader_info: bool,
-    /// Management groups that the server has. Of them OS (0), image (1), statistics (2, without any statistics) and
-    /// enumeration (10, the count alone) are simulated; the others are counted and answer `rc` 8.
+    /// Whether the server tells its memory pools (OS group, command 3), which Zephyr's does not; otherwise `rc` 8.
+    pub memory_pools: bool,
+    /// Management groups that the server has. OS (0), image (1), statistics (2), settings (3), file system (8, mounted at
+    /// `/lfs1`), shell (9), enumeration (10) and Zephyr basic (63) are simulated; others are counted and answer `rc` 8.
     pub groups: Vec<u16>,
+    /// Names of the server's statistics; each counts the requests that the server has seen.
+    pub statistics: Vec<String>,
     /// Time to take a line out of its buffer, in microseconds; lines that follow each other faster can overrun
     /// `line_buffers`.
     pub line_us: u64,
@@ -182,7 +186,9 @@ impl Default for SimSpec {
             buf_count: 4,
             params: true,
             bootloader_info: true,
+            memory_pools: false,
             groups: vec![group::OS, group::IMAGE, group::STAT, group::ENUM],
+            statistics: Vec::new(),
             line_us: 0,
             udp_mtu: 1500,
             boot_ms: 400,

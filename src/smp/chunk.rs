@@ -38,7 +38,7 @@ const fn byte_string(len: usize) -> usize {
 
 /// Longest byte string that takes at most `budget` bytes in CBOR, and no more than a message can hold. Where the length's
 /// own head grows, the last byte of `budget` cannot be used.
-fn longest_byte_string(budget: usize) -> usize {
+pub(crate) fn longest_byte_string(budget: usize) -> usize {
     let longest = |head: usize, max: usize| budget.checked_sub(head).map(|len| len.min(max));
     longest(3, 0xffff).max(longest(2, 0xff)).max(longest(1, 0x17)).unwrap_or(0)
 }

@@ -43,6 +43,19 @@ impl Body {
         self.get(key, Value::as_bool)
     }
 
+    pub(in crate::sim) fn u64(&self, key: &str) -> Result<Option<u64>, SmpError> {
+        self.get(key, |value| value.as_integer().and_then(|number| u64::try_from(number).ok()))
+    }
+
+    /// A list, as far as `read` knows what to do with its items.
+    pub(in crate::sim) fn list<T>(
+        &self,
+        key: &str,
+        read: impl Fn(&Value) -> Option<T>,
+    ) -> Result<Option<Vec<T>>, SmpError> {
+        self.get(key, |value| Some(value.as_array()?.iter().map_while(&read).collect()))
+    }
+
     pub(in crate::sim) fn u32(&self, key: &str) -> Result<Option<u32>, SmpError> {
         self.get(key, |value| value.as_integer().and_then(|number| u32::try_from(number).ok()))
     }
@@ -91,6 +104,25 @@ impl Answer {
     pub(in crate::sim) fn number(&mut self, key: &str, value: u64) {
         self.key(key);
         self.push(Header::Positive(value));
+    }
+
+    pub(in crate::sim) fn signed(&mut self, key: &str, value: i32) {
+        self.key(key);
+        match u64::try_from(value) {
+            Ok(number) => self.push(Header::Positive(number)),
+            // RFC 8949, 3.1: the argument of a negative integer is -1 minus its value.
+            Err(_) => self.push(Header::Negative(u64::from((!value).unsigned_abs()))),
+        }
+    }
+
+    /// An entry of a list.
+    pub(in crate::sim) fn item_number(&mut self, value: u64) {
+        self.push(Header::Positive(value));
+    }
+
+    /// An entry of a list.
+    pub(in crate::sim) fn item_text(&mut self, value: &str) {
+        let _ = self.encoder().text(value, None);
     }
 
     pub(in crate::sim) fn bool(&mut self, key: &str, value: bool) {

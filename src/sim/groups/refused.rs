@@ -31,6 +31,8 @@ pub(in crate::sim) enum Refused {
     Smp(u32),
     /// An error of the group: `err` in version 2, translated to `rc` in version 1, there with a reason.
     Group { group: u16, rc: u32, reason: Option<&'static str> },
+    /// An error of the file group that says how much of the file is there: version 2 has it in `len`.
+    Offset { rc: u32, len: u64 },
 }
 
 impl From<SmpError> for Refused {

@@ -92,7 +92,7 @@ pub fn decode_response<T: DeserializeOwned>(payload: &[u8]) -> Result<T, DecodeE
     value.deserialized().map_err(|error| DecodeError::Malformed(error.to_string()))
 }
 
-fn decode_value(payload: &[u8]) -> Result<Value, DecodeError> {
+pub(super) fn decode_value(payload: &[u8]) -> Result<Value, DecodeError> {
     if payload.is_empty() {
         return Ok(Value::Map(Vec::new()));
     }

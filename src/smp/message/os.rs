@@ -1,8 +1,10 @@
 //! Operating system group (`smp_groups/smp_group_0.rst`): requests and answers.
 
+use ciborium::Value;
+use serde::de::{Deserializer, Error};
 use serde::{Deserialize, Serialize};
 
-use super::{Repeat, Request};
+use super::{Entries, Repeat, Request};
 use crate::smp::{Op, group};
 
 /// Echo: the device sends the text back (command 0).
@@ -97,4 +99,186 @@ impl Request for BootloaderInfo {
     const GROUP: u16 = group::OS;
     const COMMAND: u8 = 8;
     type Response = BootloaderInfoResponse;
+}
+
+/// Task statistics (command 2).
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct TaskStatistics {}
+
+/// Answer to [`TaskStatistics`].
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskStatisticsResponse {
+    /// Every task by name; several may share one.
+    pub tasks: Entries<Task>,
+}
+
+/// One task (Zephyr: thread). Fields that the server does not keep are not sent, or 0.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Task {
+    /// Priority as sent; see [`Self::priority`].
+    pub prio: i64,
+    /// Number of the task.
+    pub tid: u64,
+    /// Bits of Zephyr's `thread_state` (`kernel_structs.h`, `_THREAD_*`).
+    pub state: u64,
+    /// Stack used at most, in words; see [`Self::stack_used_bytes`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stkuse: Option<u64>,
+    /// Size of the stack, in words; see [`Self::stack_size_bytes`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stksiz: Option<u64>,
+    /// Context switches; 0 on Zephyr.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cswcnt: Option<u64>,
+    /// Time that it ran, in the server's ticks; cycles on Zephyr.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runtime: Option<u64>,
+    /// 0 on Zephyr.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_checkin: Option<u64>,
+    /// 0 on Zephyr.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_checkin: Option<u64>,
+}
+
+impl Task {
+    /// Bytes of the word in which the stack's figures count (`smp_group_0.rst`, "Task statistics response": "in case
+    /// of Zephyr this is number of 4 byte words").
+    pub const STACK_WORD: u64 = 4;
+
+    /// The priority with its sign. Zephyr's priorities below 0 are those of cooperative threads, and without
+    /// `CONFIG_MCUMGR_GRP_OS_TASKSTAT_SIGNED_PRIORITY` they are sent as 32 bits without a sign.
+    #[must_use]
+    pub fn priority(&self) -> i64 {
+        match u32::try_from(self.prio) {
+            Ok(bits) => i64::from(bits.cast_signed()),
+            Err(_) => self.prio,
+        }
+    }
+
+    /// Stack used at most, in bytes.
+    #[must_use]
+    pub fn stack_used_bytes(&self) -> Option<u64> {
+        self.stkuse.map(|words| words.saturating_mul(Self::STACK_WORD))
+    }
+
+    /// Size of the stack, in bytes.
+    #[must_use]
+    pub fn stack_size_bytes(&self) -> Option<u64> {
+        self.stksiz.map(|words| words.saturating_mul(Self::STACK_WORD))
+    }
+}
+
+impl Request for TaskStatistics {
+    const OP: Op = Op::Read;
+    const GROUP: u16 = group::OS;
+    const COMMAND: u8 = 2;
+    type Response = TaskStatisticsResponse;
+}
+
+/// Memory pool statistics (command 3). Zephyr's server does not have it.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct MemoryPools {}
+
+/// Answer to [`MemoryPools`]: every pool by name. Besides the pools lying directly in the answer, as the specification
+/// has them, they are found under `mpools`, where Mynewt's servers put them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MemoryPoolsResponse {
+    /// The pools.
+    pub pools: Entries<MemoryPool>,
+}
+
+/// One memory pool.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemoryPool {
+    /// Size of a block, in bytes.
+    pub blksiz: u64,
+    /// Number of blocks.
+    pub nblks: u64,
+    /// Number of free blocks. The specification calls it `nfree` and `nrfree`; both are read.
+    #[serde(alias = "nrfree")]
+    pub nfree: u64,
+    /// Lowest number of free blocks so far.
+    pub min: u64,
+}
+
+impl<'de> Deserialize<'de> for MemoryPoolsResponse {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let fields = Entries::<Value>::deserialize(deserializer)?;
+        // What is no map is no pool: `rc` stands beside them.
+        let maps = |entries: Entries<Value>| entries.0.into_iter().filter(|(_, value)| value.is_map());
+        let pools = match fields.get("mpools") {
+            Some(pools) => pools.deserialized::<Entries<Value>>().map_err(D::Error::custom)?,
+            None => fields,
+        };
+        let read =
+            |(name, value): (String, Value)| Ok((name, value.deserialized().map_err(D::Error::custom)?));
+        Ok(Self { pools: Entries(maps(pools).map(read).collect::<Result<_, _>>()?) })
+    }
+}
+
+impl Request for MemoryPools {
+    const OP: Op = Op::Read;
+    const GROUP: u16 = group::OS;
+    const COMMAND: u8 = 3;
+    type Response = MemoryPoolsResponse;
+}
+
+/// Date-time get (command 4, read).
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct GetDateTime {}
+
+/// Answer to [`GetDateTime`].
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DateTimeResponse {
+    /// `yyyy-MM-dd'T'HH:mm:ss.SSSSSSZZZZZ` in the specification. Zephyr leaves out the zone, and the fraction too unless
+    /// built with `CONFIG_MCUMGR_GRP_OS_DATETIME_MS`; then it is the number of milliseconds without leading zeros:
+    /// `12:00:00.5` is 5 ms past (`os_mgmt.c`, `os_mgmt_datetime_read`).
+    pub datetime: String,
+}
+
+impl Request for GetDateTime {
+    const OP: Op = Op::Read;
+    const GROUP: u16 = group::OS;
+    const COMMAND: u8 = 4;
+    type Response = DateTimeResponse;
+}
+
+/// Date-time set (command 4, write).
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct SetDateTime {
+    /// `yyyy-MM-dd'T'HH:mm:ss`. Zephyr takes no notice of a zone, and refuses a fraction above 999 where it reads one at
+    /// all: milliseconds are the most that every server takes.
+    pub datetime: String,
+}
+
+impl Request for SetDateTime {
+    const OP: Op = Op::Write;
+    const GROUP: u16 = group::OS;
+    const COMMAND: u8 = 4;
+    type Response = Empty;
+}
+
+/// OS/application information (command 7), as `uname` tells it.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct ApplicationInfo {
+    /// What to tell, one letter each: `s` kernel name, `n` node name, `r` kernel release, `v` kernel version, `b` date and
+    /// time of the build, `m` machine, `p` processor, `i` hardware platform, `o` operating system, `a` all of them. The
+    /// server tells them in this order. Without any it tells the kernel's name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub format: Option<String>,
+}
+
+/// Answer to [`ApplicationInfo`].
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ApplicationInfoResponse {
+    /// What was asked for, with blanks between; a part may hold blanks itself.
+    pub output: String,
+}
+
+impl Request for ApplicationInfo {
+    const OP: Op = Op::Read;
+    const GROUP: u16 = group::OS;
+    const COMMAND: u8 = 7;
+    type Response = ApplicationInfoResponse;
 }

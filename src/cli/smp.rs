@@ -1,0 +1,184 @@
+//! `flashfleet smp DEVICE GROUP COMMAND …`: one device, one command. Here are the options, the way to the device and the
+//! way out; the commands' arguments live in `smp/commands.rs`, what they do in `smp/execute.rs` and `smp/files.rs`, and
+//! how it is told in `smp/show.rs`.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use serde_json::json;
+
+use self::commands::Group;
+use self::show::Told;
+use super::diagnose::say;
+use super::logging;
+use super::output::print_json;
+use super::sim::Signals;
+use crate::cause::{Cause, Class};
+use crate::client::{Client, ClientOptions, Conversation};
+use crate::exit::Exit;
+use crate::plan::{Auto, LinkOptions};
+use crate::transport::{Address, AddressError, Discovery};
+
+mod commands;
+mod execute;
+mod files;
+mod show;
+
+/// The name of the JSON format.
+const SCHEMA: &str = "flashfleet.smp/1";
+
+/// Send one SMP command to one device.
+///
+/// DEVICE is `serial:/dev/ttyACM0`, `usb:2fe3:0004` (a regular expression on vid:pid[:interface]), `udp:HOST[:PORT]` or
+/// `tcp:HOST:PORT`.
+#[derive(Debug, Args)]
+pub struct SmpArgs {
+    /// The device.
+    #[arg(value_name = "DEVICE")]
+    device: String,
+    #[command(flatten)]
+    link: LinkArgs,
+    /// Write one JSON object to standard output.
+    #[arg(long, global = true)]
+    json: bool,
+    /// Write a wire log into this folder.
+    #[arg(long, value_name = "DIR", global = true)]
+    trace: Option<PathBuf>,
+    /// Management group and command.
+    #[command(subcommand)]
+    group: Group,
+}
+
+/// How to talk to the device.
+#[derive(Debug, Args)]
+struct LinkArgs {
+    /// How long each request waits for its answer, for example 2s; without it as long as the command may need.
+    #[arg(long, value_name = "TIME", global = true, value_parser = humantime::parse_duration)]
+    timeout: Option<Duration>,
+    /// How often a request is sent again that gets no answer. Resets, shell commands and raw writes never are.
+    #[arg(long, value_name = "N", global = true)]
+    retries: Option<u32>,
+    /// Bits per second on serial links [default: 115200].
+    #[arg(long, value_name = "BITS_PER_SECOND", global = true, value_parser = clap::value_parser!(u32).range(1..))]
+    baud: Option<u32>,
+    /// The server's buffer, in bytes, or as lines that it takes: 512, or 128x4. Without it the device is asked.
+    #[arg(long, value_name = "BYTES|LENGTHxCOUNT", global = true, value_parser = buffer)]
+    buffer: Option<u32>,
+    /// Longest line of console framing, in bytes [default: 128].
+    #[arg(long, value_name = "BYTES", global = true, value_parser = clap::value_parser!(u16).range(8..))]
+    line_length: Option<u16>,
+}
+
+impl LinkArgs {
+    fn options(&self) -> LinkOptions {
+        let default = LinkOptions::default();
+        LinkOptions {
+            baud: self.baud.unwrap_or(default.baud),
+            timeout: self.timeout.map_or(default.timeout, Auto::Fixed),
+            retries: self.retries.unwrap_or(default.retries),
+            buffer: self.buffer.map_or(default.buffer, Auto::Fixed),
+            line_length: self.line_length.map_or(default.line_length, usize::from),
+            ..default
+        }
+    }
+}
+
+/// Bytes, or length times count.
+fn buffer(text: &str) -> Result<u32, String> {
+    let number = |text: &str| text.trim().parse::<u32>().ok().filter(|number| *number > 0);
+    let bytes = match text.split_once(['x', '*']) {
+        Some((length, count)) => number(length).zip(number(count)).and_then(|(l, c)| l.checked_mul(c)),
+        None => number(text),
+    };
+    bytes.filter(|bytes| *bytes >= 32).ok_or_else(|| {
+        "expected at least 32 bytes, as 512 or as a line's length times their count, 128x4".to_owned()
+    })
+}
+
+/// Runs the command.
+pub fn run(args: &SmpArgs, out: &mut dyn Write, err: &mut dyn Write) -> Exit {
+    match try_run(args, out) {
+        Ok(Some(told)) if args.json => {
+            let document = json!({
+                "schema": SCHEMA,
+                "device": args.device,
+                "command": args.group.name(),
+                "result": told.json,
+            });
+            print_json(out, err, &document, told.exit)
+        }
+        Ok(Some(told)) => {
+            // Whoever reads it may have seen enough: a closed pipe is no failure.
+            let _ = out.write_all(told.text.as_bytes()).and_then(|()| out.flush());
+            told.exit
+        }
+        Ok(None) => {
+            let _ = writeln!(err, "interrupted{}", args.group.after_interrupt());
+            Exit::Interrupted
+        }
+        Err(cause) => {
+            say(err, &cause);
+            Exit::of_cause(&cause)
+        }
+    }
+}
+
+/// What the device said; `None` where a person interrupted it.
+fn try_run(args: &SmpArgs, out: &mut dyn Write) -> Result<Option<Told>, Cause> {
+    let address: Address = args.device.parse().map_err(bad_device)?;
+    let group = args.group.prepare(args.json)?;
+    let wire_log = logging::start(0, false, args.trace.as_deref())?;
+    let station = |error: std::io::Error| {
+        let message = format!("cannot start: {error}");
+        Cause::new(Class::Station, "station.unavailable", message, "close other programs")
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(station)?;
+    let link = args.link.options();
+    let told = runtime.block_on(async {
+        let signals = Signals::new().map_err(station)?;
+        tokio::select! {
+            biased;
+            () = signals.any() => Ok(None),
+            told = converse(&address, &link, group, out) => told.map(Some),
+        }
+    })?;
+    match wire_log.and_then(|log| log.failure()) {
+        Some(cause) => Err(cause),
+        None => Ok(told),
+    }
+}
+
+async fn converse(
+    address: &Address,
+    link: &LinkOptions,
+    command: commands::Prepared<'_>,
+    out: &mut dyn Write,
+) -> Result<Told, Cause> {
+    let candidate = Discovery::new().find(address, link).await?;
+    let connection = candidate.connector.connect().await.map_err(Cause::from)?;
+    let mut client = Client::new(connection, ClientOptions::from(link), Conversation::default());
+    let told = execute::execute(&mut client, command, out).await;
+    client.close().await;
+    told
+}
+
+fn bad_device(error: AddressError) -> Cause {
+    Cause::new(Class::Plan, error.code, error.to_string(), error.help)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buffers_are_bytes_or_lines() {
+        assert_eq!(buffer("512"), Ok(512));
+        assert_eq!(buffer("128x4"), Ok(512));
+        assert_eq!(buffer("96*2"), Ok(192));
+        for wrong in ["", "0", "31", "x4", "128x", "128x0", "4294967295x2", "-1", "1k"] {
+            assert!(buffer(wrong).is_err(), "{wrong}");
+        }
+    }
+}
