@@ -119,7 +119,10 @@ fn a_link_that_does_not_close_costs_nobody_their_verdict() {
         line.plan.policy.deadline = Duration::from_millis(9_500);
         let start = Instant::now();
         let finished = line.run().await;
-        assert_eq!((finished.verdicts()[1], finished.code(1).as_str()), (Verdict::TimedOut, "device.deadline"));
+        assert_eq!(
+            (finished.verdicts()[1], finished.code(1).as_str()),
+            (Verdict::TimedOut, "device.deadline")
+        );
         assert_eq!(finished.report.summary.passed, 3);
         assert!(start.elapsed() < Duration::from_secs(12), "{:?}", start.elapsed());
     });
