@@ -175,7 +175,12 @@ fn statistics_settings_storage_and_enumeration() {
     let bench = Bench::new("udp");
     assert_eq!(bench.text(&["stat", "list"]), "smp\n");
     assert!(bench.json(&["stat", "show", "smp"])["fields"]["requests"].as_u64().unwrap() > 0);
-    assert!(bench.text(&["stat", "show", "smp"]).starts_with("ENTRY     COUNT\nrequests  "));
+    assert!(
+        bench
+            .text(&["stat", "show", "smp"])
+            .starts_with("STATISTICS  ENTRY     COUNT\nsmp         requests  ")
+    );
+    assert_eq!(bench.json(&["stat", "show"])["statistics"][0]["name"], "smp");
 
     bench.text(&["settings", "write", "a/n", "-2", "--type", "i16"]);
     assert_eq!(bench.text(&["settings", "read", "a/n"]), "feff  (2 bytes, number 65534)\n");

@@ -169,10 +169,10 @@ pub(super) enum ImageCommand {
 pub(super) enum Stat {
     /// Names of the device's statistics.
     List,
-    /// Every entry of one.
+    /// Every entry of one, or of all.
     Show {
-        /// Its name.
-        name: String,
+        /// Its name; without it all.
+        name: Option<String>,
     },
 }
 

@@ -237,12 +237,20 @@ async fn stat(client: &mut Client, command: &Stat) -> Result<Told, Cause> {
             let text: String = names.iter().map(|name| line(name) + "\n").collect();
             Told::new(text, json!({ "statistics": names }))
         }
-        Stat::Show { name } => {
+        Stat::Show { name: Some(name) } => {
             let statistics = ask(client, &ShowStatistics { name: name.clone() }).await?;
-            let rows: Vec<_> =
-                statistics.fields.iter().map(|(name, count)| vec![line(name), count.to_string()]).collect();
-            let json = json!({ "name": statistics.name, "fields": statistics.fields });
-            Told::new(show::table(&["ENTRY", "COUNT"], &rows), json)
+            let json = json!({ "name": name, "fields": statistics.fields });
+            Told::new(show::counts(&[(name.clone(), statistics.fields)]), json)
+        }
+        Stat::Show { name: None } => {
+            let mut all = Vec::new();
+            for name in ask(client, &ListStatistics {}).await?.stat_list {
+                let fields = ask(client, &ShowStatistics { name: name.clone() }).await?.fields;
+                all.push((name, fields));
+            }
+            let json: Vec<_> =
+                all.iter().map(|(name, fields)| json!({ "name": name, "fields": fields })).collect();
+            Told::new(show::counts(&all), json!({ "statistics": json }))
         }
     })
 }

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::exit::Exit;
+use crate::smp::message::Entries;
 use crate::smp::message::image::{ImageState, SlotInfoResponse};
 use crate::smp::message::os::{MemoryPoolsResponse, TaskStatisticsResponse};
 
@@ -122,6 +123,17 @@ pub(super) fn pools(response: &MemoryPoolsResponse) -> Told {
         .collect();
     let head = ["POOL", "BLOCK BYTES", "BLOCKS", "FREE", "LOWEST FREE"];
     Told::new(table(&head, &rows), json!({ "pools": json }))
+}
+
+/// Entries of statistics.
+pub(super) fn counts(statistics: &[(String, Entries<u64>)]) -> String {
+    let rows: Vec<_> = statistics
+        .iter()
+        .flat_map(|(name, fields)| {
+            fields.iter().map(|(entry, count)| vec![line(name), line(entry), count.to_string()])
+        })
+        .collect();
+    table(&["STATISTICS", "ENTRY", "COUNT"], &rows)
 }
 
 pub(super) fn images(state: &ImageState) -> Told {
