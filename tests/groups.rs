@@ -302,7 +302,8 @@ async fn beginning_again_in_an_open_file_appends() {
 async fn a_put_closes_what_is_open() {
     let (fleet, mut client) = device(every_group()).await;
     client.request(&FileUpload { off: 0, data: &[1, 2], name: PATH, len: Some(6) }).await.unwrap();
-    client.put_file(PATH, &content(10), |_| {}).await.unwrap();
+    let put = client.put_file(PATH, &content(10), |_| {}).await.unwrap();
+    assert_eq!(put.resumed, 0, "closed before, not repaired after");
     assert_eq!(fleet.device(0).file(PATH), Some(content(10)));
 }
 
