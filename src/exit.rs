@@ -104,4 +104,23 @@ mod tests {
             assert_eq!(Exit::from(outcome).code(), code, "{outcome}");
         }
     }
+
+    #[test]
+    fn where_several_apply_the_first_of_the_contracts_order_speaks() {
+        let order = [
+            Outcome::Internal,
+            Outcome::Interrupted,
+            Outcome::Station,
+            Outcome::Stopped,
+            Outcome::NoMatch,
+            Outcome::NotPassed,
+            Outcome::Passed,
+        ];
+        assert_eq!(order.map(|outcome| Exit::from(outcome).code()), [1, 130, 102, 103, 4, 100, 0]);
+        for (rank, &first) in order.iter().enumerate() {
+            for &later in &order[rank..] {
+                assert_eq!((first.worst(later), later.worst(first)), (first, first), "{first} and {later}");
+            }
+        }
+    }
 }

@@ -265,7 +265,8 @@ fn a_lost_look_after_a_reset_is_no_port_that_vanished_either() {
 fn a_link_that_goes_with_the_reset_before_its_answer_came_costs_no_second_reset() {
     in_virtual_time(async {
         let fault = FaultSpec { lose_reset_answer: true, ..FaultSpec::default() };
-        let line = Line::new(&SimSpec { vanishes_in_reset: true, ..faulty(fault) });
+        let mut line = Line::new(&SimSpec { vanishes_in_reset: true, ..faulty(fault) });
+        line.plan.policy.attempts = 1;
         let finished = line.run().await;
         assert_eq!(finished.outcome, Outcome::Passed, "{:?}", finished.report.devices[0].cause);
         assert_eq!((line.device(0).boots(), line.device(0).request_count(0, 5)), (2, 2));
