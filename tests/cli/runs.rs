@@ -113,11 +113,12 @@ fn a_dry_run_prints_what_would_be_done_and_writes_nothing() {
 }
 
 /// Starts a slow run and sends signals once the first device is at work.
-fn interrupted(signals: &[Signal]) -> (Said, Option<serde_json::Value>) {
+fn interrupted(hang_ups: bool, signals: &[Signal]) -> (Said, Option<serde_json::Value>) {
     let station = Station::new();
-    station.plan(&simulated("count: 2, baud: 38400"));
+    station.plan(&simulated("count: 2, baud: 57600"));
+    let arguments = ["run", "plan.yaml", "--json", "report.json", "--progress", "plain", "--events", "-"];
     let mut child = station
-        .command(&["run", "plan.yaml", "--json", "report.json", "--progress", "plain", "--events", "-"])
+        .command_with_hang_ups(hang_ups, &arguments)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
@@ -138,12 +139,16 @@ fn interrupted(signals: &[Signal]) -> (Said, Option<serde_json::Value>) {
 
 #[test]
 fn one_interrupt_lets_the_steps_end_two_end_them_and_both_report() {
-    let (once, twice) = std::thread::scope(|scope| {
-        let once = scope.spawn(|| interrupted(&[Signal::SIGHUP]));
-        let twice = scope.spawn(|| interrupted(&[Signal::SIGINT, Signal::SIGTERM]));
-        (once.join().expect("once"), twice.join().expect("twice"))
+    let (once, twice, hung_up, nohup) = std::thread::scope(|scope| {
+        let once = scope.spawn(|| interrupted(true, &[Signal::SIGINT]));
+        let twice = scope.spawn(|| interrupted(true, &[Signal::SIGINT, Signal::SIGTERM]));
+        let hung_up = scope.spawn(|| interrupted(true, &[Signal::SIGHUP]));
+        let nohup = scope.spawn(|| interrupted(false, &[Signal::SIGHUP]));
+        let join = |thread: std::thread::ScopedJoinHandle<'_, _>| thread.join().expect("a run");
+        (join(once), join(twice), join(hung_up), join(nohup))
     });
-    for (said, report) in [&once, &twice] {
+    assert_eq!(nohup.0.exit, 0, "a hang-up that was turned off is none: {}", nohup.0.err);
+    for (said, report) in [&once, &twice, &hung_up] {
         assert_eq!(said.exit, 130, "{}", said.err);
         let report = report.as_ref().expect("a report");
         assert_eq!(report["summary"]["aborted"], 2);

@@ -74,7 +74,19 @@ impl Station {
     }
 
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_flashfleet"));
+        self.started_by(Command::new(env!("CARGO_BIN_EXE_flashfleet")), arguments)
+    }
+
+    /// The program with hang-ups turned on, as a terminal starts it, or off, as `nohup` does: whoever runs the tests may
+    /// have done either.
+    pub(crate) fn command_with_hang_ups(&self, on: bool, arguments: &[&str]) -> Command {
+        let mut env = Command::new("env");
+        env.arg(if on { "--default-signal=HUP" } else { "--ignore-signal=HUP" });
+        env.arg(env!("CARGO_BIN_EXE_flashfleet"));
+        self.started_by(env, arguments)
+    }
+
+    fn started_by(&self, mut command: Command, arguments: &[&str]) -> Command {
         // The journal goes into the folder, not into the home of whoever runs the tests.
         command.args(arguments).current_dir(self.folder.path()).env("XDG_STATE_HOME", self.folder.path());
         command.env("NO_COLOR", "1");
