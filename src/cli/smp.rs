@@ -31,7 +31,7 @@ const SCHEMA: &str = "flashfleet.smp/1";
 
 /// Send one SMP command to one device.
 ///
-/// DEVICE is `serial:/dev/ttyACM0`, `usb:2fe3:0004` (a regular expression on vid:pid[:interface]), `udp:HOST[:PORT]` or
+/// DEVICE is `serial:/dev/ttyACM0`, `usb:2fe3:0004` (a regular expression on `vid:pid:interface`), `udp:HOST:PORT` or
 /// `tcp:HOST:PORT`.
 #[derive(Debug, Args)]
 pub struct SmpArgs {
