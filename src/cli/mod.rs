@@ -10,6 +10,7 @@ mod output;
 pub mod report;
 pub mod run;
 pub mod schema;
+mod signals;
 pub mod sim;
 pub mod smp;
 

@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 
 use super::diagnose::{say, show_plan_errors};
 use super::logging;
+use super::signals::Signals;
 use crate::actors::{Interrupts, Probed, RealSource, RunOptions, Survey};
 use crate::cause::{Cause, Class};
 use crate::exit::Exit;
@@ -158,70 +159,15 @@ fn interrupts() -> Interrupts {
     let (sender, receiver) = mpsc::unbounded_channel();
     tokio::task::spawn_local(async move {
         // Without signals the run is the same, and cannot be ended gently.
-        if let Ok(mut signals) = Signals::listen() {
-            while signals.next().await.is_some() && sender.send(()).is_ok() {}
+        let Ok(mut signals) = Signals::listen_with_hang_up() else { return };
+        loop {
+            signals.next().await;
+            if sender.send(()).is_err() {
+                return;
+            }
         }
     });
     receiver
-}
-
-/// Signals that ask the program to end: interrupt, termination, and the terminal's hang-up where nobody turned it off,
-/// as `nohup` does. Listened to without a gap, so that none between two of them is lost.
-#[cfg(unix)]
-struct Signals {
-    interrupt: tokio::signal::unix::Signal,
-    terminate: tokio::signal::unix::Signal,
-    hang_up: Option<tokio::signal::unix::Signal>,
-}
-
-#[cfg(unix)]
-impl Signals {
-    fn listen() -> std::io::Result<Self> {
-        use tokio::signal::unix::{SignalKind, signal};
-        Ok(Self {
-            interrupt: signal(SignalKind::interrupt())?,
-            terminate: signal(SignalKind::terminate())?,
-            hang_up: if hang_up_is_ignored() { None } else { Some(signal(SignalKind::hangup())?) },
-        })
-    }
-
-    async fn next(&mut self) -> Option<()> {
-        let hang_up = async {
-            match self.hang_up.as_mut() {
-                Some(signal) => signal.recv().await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            signal = self.interrupt.recv() => signal,
-            signal = self.terminate.recv() => signal,
-            signal = hang_up => signal,
-        }
-    }
-}
-
-/// Whether hang-ups were turned off before the program began (`man 5 proc_pid_status`, `SigIgn`, bit 0); listening
-/// would turn them on again.
-#[cfg(unix)]
-fn hang_up_is_ignored() -> bool {
-    let Ok(status) = std::fs::read_to_string("/proc/self/status") else { return false };
-    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask & 1 == 1)
-}
-
-#[cfg(not(unix))]
-struct Signals;
-
-#[cfg(not(unix))]
-impl Signals {
-    #[expect(clippy::unnecessary_wraps, reason = "the other systems can fail here")]
-    fn listen() -> std::io::Result<Self> {
-        Ok(Self)
-    }
-
-    async fn next(&mut self) -> Option<()> {
-        tokio::signal::ctrl_c().await.ok()
-    }
 }
 
 fn dry_run(plan: &Arc<Plan>, options: RunOptions, out: &mut dyn Write, err: &mut dyn Write) -> Exit {

@@ -10,6 +10,7 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 
 use super::diagnose::say;
+use super::signals::Signals;
 use crate::cause::{Cause, Class};
 use crate::exit::Exit;
 use crate::sim::{Endpoint, EndpointKind, FaultSpec, Fleet, SimSpec, SimTransport};
@@ -169,7 +170,7 @@ async fn serve(args: &SimArgs, spec: &SimSpec, out: &mut dyn Write) -> Result<()
         })?;
         endpoints.push(endpoint);
     }
-    let signals = Signals::new()
+    let signals = Signals::listen()
         .map_err(|error| vec![station(format!("cannot catch signals: {error}"), "close other programs")])?;
     // Whoever reads the addresses may have seen enough: a closed pipe is no failure.
     let _ = print(args, spec, &endpoints, out);
@@ -211,7 +212,7 @@ fn print(args: &SimArgs, spec: &SimSpec, endpoints: &[Endpoint], out: &mut dyn W
 }
 
 /// Waits for a signal that ends the command, or the time.
-async fn wait(time: Option<Duration>, signals: Signals) {
+async fn wait(time: Option<Duration>, mut signals: Signals) {
     let over = async {
         match time {
             Some(time) => tokio::time::sleep(time).await,
@@ -220,44 +221,6 @@ async fn wait(time: Option<Duration>, signals: Signals) {
     };
     tokio::select! {
         () = over => {}
-        () = signals.any() => {}
-    }
-}
-
-/// The signals that end the command. Caught from its making on, so that none that comes later is missed.
-#[cfg(unix)]
-pub(super) struct Signals {
-    interrupt: tokio::signal::unix::Signal,
-    terminate: tokio::signal::unix::Signal,
-}
-
-#[cfg(unix)]
-impl Signals {
-    pub(super) fn new() -> io::Result<Self> {
-        use tokio::signal::unix::{SignalKind, signal};
-        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
-    }
-
-    pub(super) async fn any(mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-        }
-    }
-}
-
-/// Ctrl-C, where there are no signals.
-#[cfg(not(unix))]
-pub(super) struct Signals;
-
-#[cfg(not(unix))]
-impl Signals {
-    pub(super) fn new() -> io::Result<Self> {
-        Ok(Self)
-    }
-
-    pub(super) async fn any(self) {
-        // Where it cannot be waited for, there is nothing to run until.
-        let _ = tokio::signal::ctrl_c().await;
+        () = signals.next() => {}
     }
 }

@@ -14,7 +14,7 @@ use self::show::Told;
 use super::diagnose::say;
 use super::logging;
 use super::output::print_json;
-use super::sim::Signals;
+use super::signals::Signals;
 use crate::cause::{Cause, Class};
 use crate::client::{Client, ClientOptions, Conversation};
 use crate::exit::Exit;
@@ -137,10 +137,10 @@ fn try_run(args: &SmpArgs, out: &mut dyn Write) -> Result<Option<Told>, Cause> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(station)?;
     let link = args.link.options();
     let told = runtime.block_on(async {
-        let signals = Signals::new().map_err(station)?;
+        let mut signals = Signals::listen().map_err(station)?;
         tokio::select! {
             biased;
-            () = signals.any() => Ok(None),
+            () = signals.next() => Ok(None),
             told = converse(&address, &link, group, out) => told.map(Some),
         }
     })?;
