@@ -122,23 +122,37 @@ mod tests {
 
     /// A pipe that takes bytes only while it is open.
     #[derive(Clone, Default)]
-    struct Pipe(Arc<(Mutex<(bool, Vec<u8>)>, Condvar)>);
+    struct Pipe(Arc<Gate>);
+
+    #[derive(Default)]
+    struct Gate {
+        state: Mutex<State>,
+        opened: Condvar,
+    }
+
+    #[derive(Default)]
+    struct State {
+        open: bool,
+        written: Vec<u8>,
+    }
 
     impl Pipe {
         fn open(&self) {
-            self.0.0.lock().unwrap().0 = true;
-            self.0.1.notify_all();
+            self.0.state.lock().unwrap().open = true;
+            self.0.opened.notify_all();
         }
 
         fn lines(&self) -> Vec<String> {
-            String::from_utf8(self.0.0.lock().unwrap().1.clone()).unwrap().lines().map(str::to_owned).collect()
+            let state = self.0.state.lock().unwrap();
+            String::from_utf8_lossy(&state.written).lines().map(str::to_owned).collect()
         }
     }
 
     impl Write for Pipe {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            let mut state = self.0.1.wait_while(self.0.0.lock().unwrap(), |state| !state.0).unwrap();
-            state.1.extend_from_slice(bytes);
+            let state = self.0.state.lock().unwrap();
+            let mut state = self.0.opened.wait_while(state, |state| !state.open).unwrap();
+            state.written.extend_from_slice(bytes);
             Ok(bytes.len())
         }
 
