@@ -1,0 +1,63 @@
+//! Whether each device that a plan reads files from has files of its own on this machine. Only what is wrong for certain
+//! is told; two devices that say they have the same serial number are found out in the run.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use super::model::{MatchKind, Target, UdpTarget};
+use super::policy::placeholders;
+use super::problems::{Problems, excerpt};
+use super::step::{LocalFile, Step};
+use super::targets::PlacedTarget;
+
+/// Checks the files of every `get`.
+pub(super) fn check(problems: &Problems<'_>, targets: &[PlacedTarget]) {
+    let mut taken: BTreeMap<String, (&str, &Range<usize>)> = BTreeMap::new();
+    for placed in targets {
+        let target = &placed.target;
+        let several = may_match_several(target);
+        for (step, at) in target.steps.iter().zip(&placed.steps_at) {
+            let Step::Get { file, .. } = step else { continue };
+            if several && !is_of_device(file) {
+                let message = format!(
+                    "`{}` is one file, and target `{}` may match several devices: each would overwrite it",
+                    excerpt(&file.name),
+                    excerpt(&target.name)
+                );
+                let help = "put `{serial_number}`, `{hub_path}` or `{address}` into the name, or say `expect: 1`";
+                problems.add("plan.shared_file", at, message, help);
+                continue;
+            }
+            let path = file.folder.join(file.name.replace("{target}", &target.name));
+            let key = path.to_string_lossy().into_owned();
+            let Some((first, first_at)) = taken.insert(key, (&target.name, at)) else { continue };
+            // Devices of two targets are told apart by what is of a device.
+            if first == target.name || !is_of_device(file) {
+                let line = problems.line(first_at.start);
+                let message =
+                    format!("the `get` in line {line} writes to `{}` already", excerpt(&file.name));
+                let help = "give each `get` a file of its own, for example with `{target}` in its name";
+                problems.add("plan.shared_file", at, message, help);
+            }
+        }
+    }
+}
+
+fn is_of_device(file: &LocalFile) -> bool {
+    placeholders(&file.name).any(|name| LocalFile::OF_DEVICE.contains(&name))
+}
+
+/// Whether more than one device may be matched, going by the plan alone.
+fn may_match_several(target: &Target) -> bool {
+    let names_one = match &target.matcher.kind {
+        MatchKind::Port(globs) => match &globs[..] {
+            [glob] => !glob.as_str().contains(['*', '?', '[']),
+            _ => false,
+        },
+        MatchKind::Udp(entries) => matches!(entries[..], [UdpTarget::Host { .. }]),
+        MatchKind::Tcp(places) => places.len() == 1,
+        MatchKind::Sim(spec) => spec.count == 1,
+        MatchKind::Usb(_) | MatchKind::Ble(_) => false,
+    };
+    target.expect.max != Some(1) && !names_one
+}
