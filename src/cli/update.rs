@@ -86,7 +86,12 @@ pub fn run(args: &UpdateArgs, err: &mut dyn Write) -> Exit {
         Ok((plan, source)) => {
             let options =
                 RunOptions { run_id: uuid::Uuid::now_v7().to_string(), ..RunOptions::default() };
-            execute(Arc::new(plan), options, source, &args.outputs, err)
+            let exit = execute(Arc::new(plan), options, source, &args.outputs, err);
+            if args.skip_reset && exit == Exit::Passed && !args.outputs.quiet {
+                // A pass without a boot must not look like one with it. Nothing can be done where the terminal is gone.
+                let _ = writeln!(err, "not reset: what was marked is not proven to boot");
+            }
+            exit
         }
         Err(cause) => {
             say(err, &cause);

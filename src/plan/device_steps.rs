@@ -142,9 +142,9 @@ fn read_settings(reader: &Reader<'_>, node: &Node) -> Option<Step> {
     let mut deleted = Vec::new();
     if let Some(node) = fields.get("delete") {
         for node in reader.one_or_list(node, "`delete`", "names") {
-            let name = reader.text(node, "`delete`")?;
-            settings.delete.push(name.to_owned());
-            deleted.push(name);
+            let name = reader.text(node, "`delete`");
+            settings.delete.extend(name.map(str::to_owned));
+            deleted.extend(name);
         }
     }
     if let Some(node) = fields.get("set") {

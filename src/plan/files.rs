@@ -10,13 +10,23 @@ use super::problems::{Problems, excerpt};
 use super::step::{LocalFile, Step};
 use super::targets::PlacedTarget;
 
-/// Checks the files of every `get`.
+/// Checks the files of every `get`, and the names of those of every `put`.
 pub(super) fn check(problems: &Problems<'_>, targets: &[PlacedTarget]) {
     let mut taken: BTreeMap<String, (&str, &Range<usize>)> = BTreeMap::new();
     for placed in targets {
         let target = &placed.target;
         let several = may_match_several(target);
         for (step, at) in target.steps.iter().zip(&placed.steps_at) {
+            if let Step::Get { file, .. } | Step::Put { file, .. } = step
+                && let Some(name) = never_known(target, file)
+            {
+                let message = format!(
+                    "`{{{name}}}` is of USB devices, and target `{}` matches others",
+                    excerpt(&target.name)
+                );
+                problems.add("plan.name_not_known", at, message, "use `{address}`");
+                continue;
+            }
             let Step::Get { file, .. } = step else { continue };
             if several && !is_of_device(file) {
                 let message = format!(
@@ -24,7 +34,7 @@ pub(super) fn check(problems: &Problems<'_>, targets: &[PlacedTarget]) {
                     excerpt(&file.name),
                     excerpt(&target.name)
                 );
-                let help = "put `{serial_number}`, `{hub_path}` or `{address}` into the name, or say `expect: 1`";
+                let help = "put `{address}`, or for USB `{serial_number}` or `{hub_path}`, into the name, or say `expect: 1`";
                 problems.add("plan.shared_file", at, message, help);
                 continue;
             }
@@ -41,6 +51,14 @@ pub(super) fn check(problems: &Problems<'_>, targets: &[PlacedTarget]) {
             }
         }
     }
+}
+
+/// A placeholder that stands for nothing on any device of the target.
+fn never_known<'f>(target: &Target, file: &'f LocalFile) -> Option<&'f str> {
+    let may_be_usb = matches!(target.matcher.kind, MatchKind::Usb(_) | MatchKind::Port(_));
+    let mut of_usb =
+        placeholders(&file.name).filter(|name| matches!(*name, "serial_number" | "hub_path" | "usb_id"));
+    if may_be_usb { None } else { of_usb.next() }
 }
 
 fn is_of_device(file: &LocalFile) -> bool {

@@ -17,8 +17,8 @@ const SECONDARY_SLOT: u32 = 1;
 /// Lengths of TLV hashes, in bytes: SHA-256, SHA-384, SHA-512.
 const HASH_LENGTHS: [usize; 3] = [32, 48, 64];
 
-/// Reads `steps` of a target, or makes the default ones. Beside each is where it is written, of a `get` the place of its
-/// file.
+/// Reads `steps` of a target, or makes the default ones. Beside each is where it is written, of a `get` and a `put` the place
+/// of its file.
 pub(super) fn read(target: &Fields<'_>, images: &Images, simulated: bool) -> Vec<(Step, Range<usize>)> {
     let reader = target.reader;
     let Some(node) = target.get("steps") else {
@@ -29,7 +29,8 @@ pub(super) fn read(target: &Fields<'_>, images: &Images, simulated: bool) -> Vec
     let steps: Vec<_> = nodes
         .iter()
         .filter_map(|node| {
-            let at = derived::find(node, "get.file").unwrap_or(&node.at).clone();
+            let file = derived::find(node, "get.file").or_else(|| derived::find(node, "put.file"));
+            let at = file.unwrap_or(&node.at).clone();
             Some((read_step(reader, node, images, simulated)?, at))
         })
         .collect();
