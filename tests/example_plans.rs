@@ -25,13 +25,15 @@ static FOLDER: LazyLock<TempDir> = LazyLock::new(|| {
         let image = ImageBuilder::new().version(version).payload(name.as_bytes()).build();
         fs::write(folder.path().join(name), image).unwrap();
     }
+    fs::copy("plans/device.conf", folder.path().join("device.conf")).unwrap();
     folder
 });
 
 fn examples() -> Vec<PathBuf> {
     let mut found: Vec<PathBuf> = fs::read_dir("plans").unwrap().map(|entry| entry.unwrap().path()).collect();
+    found.retain(|path| path.extension().is_some_and(|extension| extension == "yaml"));
     found.sort();
-    assert!(found.len() >= 5, "{found:?}");
+    assert!(found.len() >= 6, "{found:?}");
     found
 }
 
