@@ -276,7 +276,10 @@ fn reader_and_schema_refuse_the_same_shapes(#[case] from: &str, #[case] to: &str
 )]
 #[case::delete_only("- reset", "- settings: { delete: [e, f] }")]
 #[case::clock_and_storage("- reset", "- set-time\n      - erase-storage")]
-#[case::smp("- reset", "- smp: { op: write, group: os, command: 0, data: { d: hi, b: { $bytes: \"00\" } }, expect: { r: hi } }")]
+#[case::smp(
+    "- reset",
+    "- smp: { op: write, group: os, command: 0, data: { d: hi, b: { $bytes: \"00\" } }, expect: { r: hi } }"
+)]
 #[case::smp_number("- reset", "- smp: { op: read, group: 64, command: 255 }")]
 #[case::boot_mode("- reset", "- reset: { boot_mode: bootloader, force: true }")]
 #[case::boot_mode_number("- reset", "- reset: { boot_mode: 7 }")]

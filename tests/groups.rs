@@ -369,7 +369,10 @@ async fn groups_that_a_device_does_not_have_are_told() {
     let (_fleet, mut client) = device(SimSpec::default()).await;
     let status = FileStatus { name: PATH.to_owned() };
     assert_eq!(refusal(client.request(&status).await), "smp.mgmt.not_supported");
-    assert_eq!(refusal(client.shell(vec!["a".to_owned()], Repeat::Once, None).await), "smp.mgmt.not_supported");
+    assert_eq!(
+        refusal(client.shell(vec!["a".to_owned()], Repeat::Once, None).await),
+        "smp.mgmt.not_supported"
+    );
     assert_eq!(refusal(client.request(&EraseStorage {}).await), "smp.mgmt.not_supported");
     let put = client.put_file(PATH, &[1], |_| {}).await;
     assert!(matches!(put, Err(FileError::Client(ClientError::Device { .. }))), "{put:?}");

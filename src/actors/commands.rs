@@ -31,14 +31,22 @@ const TIME_LENGTH: usize = 19;
 
 impl Worker {
     /// Runs a shell command, once.
-    pub(super) async fn shell(&mut self, command: String, timeout: Option<Duration>) -> Result<Outcome, Cause> {
+    pub(super) async fn shell(
+        &mut self,
+        command: String,
+        timeout: Option<Duration>,
+    ) -> Result<Outcome, Cause> {
         // The server joins the words with blanks: one word is the whole line.
         let argv = vec![command];
         let length = encoded(&ShellCommand { argv: argv.clone() }, Repeat::Once)?.message_len();
         self.client().await?.fits(length).await?;
         let wrote = self.about_to_write().await?;
         let result = self.client().await?.shell(argv, Repeat::Once, timeout).await;
-        self.once(wrote, result, |shell| Outcome::Printed { output: console::strip_ansi_codes(&shell.o).into_owned(), returned: shell.ret }).await
+        self.once(wrote, result, |shell| Outcome::Printed {
+            output: console::strip_ansi_codes(&shell.o).into_owned(),
+            returned: shell.ret,
+        })
+        .await
     }
 
     /// Erases the storage, once.
@@ -73,7 +81,8 @@ impl Worker {
             return Ok(Outcome::Answered { answer, refusal });
         }
         let refused = matches!(&told, Ok((_, Some(_))));
-        let outcome = self.once(wrote, told, |(answer, refusal)| Outcome::Answered { answer, refusal }).await?;
+        let outcome =
+            self.once(wrote, told, |(answer, refusal)| Outcome::Answered { answer, refusal }).await?;
         // A device that said no did nothing.
         self.wrote = wrote || !refused;
         Ok(outcome)
@@ -134,7 +143,8 @@ impl Worker {
             .await;
         let refused = matches!(
             &result,
-            Err(FileError::NoRoom { .. } | FileError::Client(ClientError::Device { .. } | ClientError::Encode(_)))
+            Err(FileError::NoRoom { .. }
+                | FileError::Client(ClientError::Device { .. } | ClientError::Encode(_)))
         );
         self.wrote = wrote || arrived || !refused;
         let put = result?;
@@ -156,7 +166,8 @@ impl Worker {
         let mut received = ReceivedFile::begin(&path)?;
         let mut progress = self.progress();
         let Some(client) = self.client.as_mut() else { return Err(lost().into()) };
-        let got = client.get_file(from, |data| received.write(data), |done, total| progress.tell(done, total));
+        let got =
+            client.get_file(from, |data| received.write(data), |done, total| progress.tell(done, total));
         let bytes = got.await?;
         received.keep()?;
         Ok(Outcome::FileGot { bytes, path: path.display().to_string() })
@@ -179,7 +190,8 @@ impl Worker {
         let read = fs::read(&path).map(Arc::from);
         read.map_err(|error| {
             let message = format!("expected to read {}, but {error}", path.display());
-            let help = "each device needs its own file, by the name that the plan makes of what the device is";
+            let help =
+                "each device needs its own file, by the name that the plan makes of what the device is";
             // Trying again would not make the file.
             Cause::new(Class::Plan, "plan.file_unreadable", message, help)
         })
@@ -230,7 +242,9 @@ impl Worker {
             let result = client.send(request, None).await;
             match result.and_then(|answer| Ok(answer.decode::<SetDateTime>()?)) {
                 Ok(_) => return Ok(Outcome::Done),
-                Err(ClientError::Unanswered(ExchangeError::Unanswered { .. })) if tries < retries => tries += 1,
+                Err(ClientError::Unanswered(ExchangeError::Unanswered { .. })) if tries < retries => {
+                    tries += 1
+                }
                 Err(error) => {
                     self.wrote = wrote || tries > 0 || !matches!(error, ClientError::Device { .. });
                     return Err(error.into());

@@ -18,8 +18,7 @@ impl WrittenFiles {
     /// `plan.shared_file` where another device has it: two boards may say the same of themselves.
     pub(super) fn claim(&self, path: &Path, id: &DeviceId, address: &str) -> Result<(), Cause> {
         let mut files = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (owner, of) =
-            files.entry(path.to_owned()).or_insert_with(|| (id.clone(), address.to_owned()));
+        let (owner, of) = files.entry(path.to_owned()).or_insert_with(|| (id.clone(), address.to_owned()));
         if owner == id {
             return Ok(());
         }

@@ -64,7 +64,12 @@ fn one_page(path: &[String]) -> Result<Vec<u8>, Cause> {
     let mut page = Vec::new();
     let failed = |error: io::Error| {
         let message = format!("expected to make the manual page, but {error}");
-        Cause::new(Class::Internal, "internal.man", message, "this is a defect of flashfleet: please report it")
+        Cause::new(
+            Class::Internal,
+            "internal.man",
+            message,
+            "this is a defect of flashfleet: please report it",
+        )
     };
     Man::new(command.clone()).render(&mut page).map_err(failed)?;
     Ok(page)

@@ -84,8 +84,7 @@ fn return_within(text: &str) -> Result<Duration, String> {
 pub fn run(args: &UpdateArgs, err: &mut dyn Write) -> Exit {
     match prepare(args) {
         Ok((plan, source)) => {
-            let options =
-                RunOptions { run_id: uuid::Uuid::now_v7().to_string(), ..RunOptions::default() };
+            let options = RunOptions { run_id: uuid::Uuid::now_v7().to_string(), ..RunOptions::default() };
             let exit = execute(Arc::new(plan), options, source, &args.outputs, err);
             if args.skip_reset && exit == Exit::Passed && !args.outputs.quiet {
                 // A pass without a boot must not look like one with it. Nothing can be done where the terminal is gone.
@@ -102,10 +101,9 @@ pub fn run(args: &UpdateArgs, err: &mut dyn Write) -> Exit {
 
 /// Everything that can be wrong before a run begins.
 fn prepare(args: &UpdateArgs) -> Result<(Plan, Arc<OneDevice>), Cause> {
-    let address: Address =
-        args.device.parse().map_err(|error: crate::transport::AddressError| {
-            Cause::new(Class::Plan, error.code, error.to_string(), error.help)
-        })?;
+    let address: Address = args.device.parse().map_err(|error: crate::transport::AddressError| {
+        Cause::new(Class::Plan, error.code, error.to_string(), error.help)
+    })?;
     let image = Image::load(&args.image)?;
     if let Some(pin) = args.sha256.filter(|pin| pin != image.source_sha256()) {
         return Err(Cause::new(
@@ -190,9 +188,7 @@ fn matcher(address: &Address) -> Match {
             MatchKind::Udp(vec![UdpTarget::Host { host: place.host.clone(), port: place.port }])
         }
         Address::Tcp(place) => MatchKind::Tcp(vec![place.to_string()]),
-        Address::Ble(name) => {
-            MatchKind::Ble(Pattern::new(&regex::escape(name)).into_iter().collect())
-        }
+        Address::Ble(name) => MatchKind::Ble(Pattern::new(&regex::escape(name)).into_iter().collect()),
         // Refused before: simulated devices exist within a plan only.
         Address::Sim(_) => MatchKind::Sim(crate::sim::SimSpec::default()),
     };

@@ -44,8 +44,7 @@ pub(super) fn check(problems: &Problems<'_>, targets: &[PlacedTarget]) {
             // Devices of two targets are told apart by what is of a device.
             if first == target.name || !is_of_device(file) {
                 let line = problems.line(first_at.start);
-                let message =
-                    format!("the `get` in line {line} writes to `{}` already", excerpt(&file.name));
+                let message = format!("the `get` in line {line} writes to `{}` already", excerpt(&file.name));
                 let help = "give each `get` a file of its own, for example with `{target}` in its name";
                 problems.add("plan.shared_file", at, message, help);
             }

@@ -443,7 +443,11 @@ pub(super) static SHELL: Table = Table {
 pub(super) static PUT: Table = Table {
     what: "a put",
     keys: &[
-        req("file", Kind::Text, "File on this machine, relative to the plan; may hold `{serial_number}` and others."),
+        req(
+            "file",
+            Kind::Text,
+            "File on this machine, relative to the plan; may hold `{serial_number}` and others.",
+        ),
         req("to", Kind::Text, "Absolute path on the device; one that ends with `/` gets the file's name."),
     ],
 };

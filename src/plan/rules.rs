@@ -24,7 +24,8 @@ pub(super) fn check_order(problems: &Problems<'_>, steps: &[(Step, Range<usize>)
             && matches!(step, Step::Upload { .. } | Step::TestBoot | Step::Confirm | Step::Erase { .. })
         {
             let message = "the device was reset into another boot mode, where images are not yet handled";
-            let help = "put `- reset` before it; a `run` step can call a program that works with a bootloader";
+            let help =
+                "put `- reset` before it; a `run` step can call a program that works with a bootloader";
             problems.add("plan.step_order", at, message, help);
         }
         in_boot_mode = match step {

@@ -140,8 +140,7 @@ pub struct LocalFile {
 
 impl LocalFile {
     /// What `{name}` in a file's name can stand for.
-    pub const PLACEHOLDERS: [&str; 6] =
-        ["plan", "target", "address", "serial_number", "hub_path", "usb_id"];
+    pub const PLACEHOLDERS: [&str; 6] = ["plan", "target", "address", "serial_number", "hub_path", "usb_id"];
     /// Those that are another text for each device.
     pub const OF_DEVICE: [&str; 3] = ["address", "serial_number", "hub_path"];
 }

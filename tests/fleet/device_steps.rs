@@ -176,7 +176,10 @@ fn each_device_gets_and_gives_a_file_of_its_own() {
     }
     let steps = vec![
         Step::Put { file: local(folder.path(), "{address}.in", None), to: "/lfs1/id".to_owned() },
-        Step::Get { from: "/lfs1/id".to_owned(), file: local(folder.path(), "got/{target}-{address}.txt", None) },
+        Step::Get {
+            from: "/lfs1/id".to_owned(),
+            file: local(folder.path(), "got/{target}-{address}.txt", None),
+        },
     ];
     let (finished, line) = run(&SimSpec { count: 3, ..spec(FaultSpec::default()) }, steps);
     assert_eq!(finished.outcome, Outcome::Passed, "{:?}", finished.report.devices[0].cause);
@@ -243,7 +246,13 @@ fn settings_are_written_saved_and_read_back() {
     let steps = vec![
         Step::Settings(settings),
         Step::Reset { force: false, boot_mode: None },
-        smp(Op::Read, 3, 0, &json!({ "name": "id/serial" }), Some(json!({ "val": { "$bytes": "46463031" } }))),
+        smp(
+            Op::Read,
+            3,
+            0,
+            &json!({ "name": "id/serial" }),
+            Some(json!({ "val": { "$bytes": "46463031" } })),
+        ),
     ];
     let (finished, line) = run(&spec(fault), steps);
     assert_eq!(finished.outcome, Outcome::Passed, "{:?}", finished.report.devices[0].cause);
@@ -296,7 +305,10 @@ fn the_clock_is_set_and_says_what_time_it_is_when_it_is_sent_again() {
         line.plan.targets[0].steps = vec![Step::SetTime];
         line.plan.targets[0].link.timeout = flashfleet::plan::Auto::Fixed(Duration::from_secs(30));
         let finished = line.run().await;
-        assert_eq!((finished.verdicts()[0], finished.code(0).as_str()), (Verdict::Failed, "device.clock_off"));
+        assert_eq!(
+            (finished.verdicts()[0], finished.code(0).as_str()),
+            (Verdict::Failed, "device.clock_off")
+        );
     });
 }
 
@@ -314,7 +326,8 @@ fn any_command_passes_by_its_answer() {
 fn a_request_that_the_device_would_drop_without_a_word_is_not_sent() {
     let long = "x".repeat(1000);
     let step = smp(Op::Write, group::OS, 0, &json!({ "d": long }), None);
-    let (finished, line, message) = fails(&spec(FaultSpec::default()), step, Verdict::Error, "smp.request_too_long");
+    let (finished, line, message) =
+        fails(&spec(FaultSpec::default()), step, Verdict::Error, "smp.request_too_long");
     assert!(message.contains("380"), "{message}");
     assert_eq!(line.device(0).request_count(group::OS, 0), 0);
     assert_eq!(finished.report.devices[0].changed, Some(false));
@@ -322,9 +335,8 @@ fn a_request_that_the_device_would_drop_without_a_word_is_not_sent() {
 
 #[test]
 fn a_shell_step_between_test_boot_and_confirm_leaves_the_old_image_when_it_fails() {
-    let steps = |expect| {
-        vec![super::line::upload(), Step::TestBoot, shell("selftest", Some(expect)), Step::Confirm]
-    };
+    let steps =
+        |expect| vec![super::line::upload(), Step::TestBoot, shell("selftest", Some(expect)), Step::Confirm];
     let (finished, line) = run(&spec(FaultSpec::default()), steps("PASS"));
     assert_eq!(finished.outcome, Outcome::Passed, "{:?}", finished.report.devices[0].cause);
     assert!(line.device(0).running().expect("it runs").confirmed);

@@ -43,7 +43,12 @@ fn refusal(code: &'static str) -> Outcome {
 }
 
 fn lost() -> Outcome {
-    Outcome::MayHaveHappened(Cause::new(Class::Link, "link.unanswered", "expected an answer, got none", "look"))
+    Outcome::MayHaveHappened(Cause::new(
+        Class::Link,
+        "link.unanswered",
+        "expected an answer, got none",
+        "look",
+    ))
 }
 
 /// A walk with several attempts, and these outcomes instead of the board's.
@@ -77,9 +82,8 @@ fn a_shell_command_that_returns_0_and_prints_what_is_expected_passes() {
 
 #[test]
 fn a_shell_command_fails_by_its_output_and_by_what_it_returns() {
-    let printed = |output: &str, returned| {
-        vec![("shell", Outcome::Printed { output: output.to_owned(), returned })]
-    };
+    let printed =
+        |output: &str, returned| vec![("shell", Outcome::Printed { output: output.to_owned(), returned })];
     let failed = printed("3 of 9\r\nFAIL\r\n", 0);
     expect_failure(shell(Some("PASS")), failed, "shell.mismatch", &["`PASS`", "FAIL", "selftest"]);
     expect_failure(shell(Some("pass")), Vec::new(), "shell.mismatch", &["`pass`", "PASS"]);
@@ -91,11 +95,9 @@ fn a_shell_command_fails_by_its_output_and_by_what_it_returns() {
 
 #[test]
 fn what_must_not_be_sent_twice_is_not_when_its_answer_is_lost() {
-    for (step, name) in [
-        (shell(None), "shell"),
-        (Step::EraseStorage, "erase-storage"),
-        (smp(Op::Write, None), "smp"),
-    ] {
+    for (step, name) in
+        [(shell(None), "shell"), (Step::EraseStorage, "erase-storage"), (smp(Op::Write, None), "smp")]
+    {
         let (walked, board) = run(step, vec![(name, lost())]);
         assert_eq!((walked.result.verdict, walked.code()), (Verdict::Error, "link.unanswered"), "{name}");
         assert_eq!((walked.retried, walked.result.attempts), (0, 1), "{name}");
@@ -118,7 +120,12 @@ fn what_was_not_sent_is_tried_again() {
         (Step::SetTime, "read-time"),
     ] {
         let (walked, _) = run(step, vec![(name, link_failure())]);
-        assert_eq!((walked.result.verdict, walked.retried), (Verdict::Passed, 1), "{name}: {}", walked.code());
+        assert_eq!(
+            (walked.result.verdict, walked.retried),
+            (Verdict::Passed, 1),
+            "{name}: {}",
+            walked.code()
+        );
     }
 }
 
@@ -135,7 +142,11 @@ fn what_the_device_refuses_is_told_and_not_tried_again() {
         (Step::SetTime, "set-time"),
     ] {
         let (walked, _) = run(step, vec![(name, refusal("smp.mgmt.not_supported"))]);
-        assert_eq!((walked.result.verdict, walked.code()), (Verdict::Failed, "smp.mgmt.not_supported"), "{name}");
+        assert_eq!(
+            (walked.result.verdict, walked.code()),
+            (Verdict::Failed, "smp.mgmt.not_supported"),
+            "{name}"
+        );
         assert_eq!(walked.retried, 0, "{name}");
     }
 }
@@ -153,7 +164,8 @@ fn a_file_that_is_there_already_is_left_alone() {
     assert_eq!(board.trail(), "compare put");
 
     // The link broke after the last piece: what is found then is our own work.
-    let (walked, board) = run(put(), vec![("put", link_failure()), ("compare", Outcome::Compared(None)), ("compare", same())]);
+    let (walked, board) =
+        run(put(), vec![("put", link_failure()), ("compare", Outcome::Compared(None)), ("compare", same())]);
     assert_eq!((walked.result.verdict, walked.retried), (Verdict::Passed, 1));
     assert_eq!(walked.ended[0].detail.skipped, None);
     assert_eq!(board.trail(), "compare put wait compare");
@@ -181,9 +193,7 @@ fn settings_are_deleted_written_committed_saved_and_read_back_in_this_order() {
 
 #[test]
 fn a_setting_that_reads_back_otherwise_fails() {
-    let reads = |value: &[u8], most| {
-        vec![("read-setting", Outcome::Setting { value: value.to_vec(), most })]
-    };
+    let reads = |value: &[u8], most| vec![("read-setting", Outcome::Setting { value: value.to_vec(), most })];
     let differs = |value: &[u8], words: &[&str]| {
         expect_failure(Step::Settings(settings()), reads(value, None), "settings.differs", words);
     };
@@ -278,7 +288,11 @@ fn a_reset_into_another_boot_mode_claims_nothing_of_what_runs() {
     let detail = &walked.ended[3].detail;
     assert_eq!(detail.running, None);
     assert!(detail.notes.iter().any(|note| note.contains("nothing proves")), "{:?}", detail.notes);
-    assert!(board.trail().contains("reset await reset await read"), "the image list is not asked for: {}", board.trail());
+    assert!(
+        board.trail().contains("reset await reset await read"),
+        "the image list is not asked for: {}",
+        board.trail()
+    );
     // The reset after it proves again what was proved before.
     assert!(walked.ended[4].detail.running.as_ref().is_some_and(|running| running.version == "2.0.0"));
 

@@ -139,7 +139,9 @@ impl SmpStep {
         if let Some(refusal) = refusal.filter(|_| !expects_error) {
             return Err(refusal);
         }
-        let Some(unmet) = expect.and_then(|expect| first_unmet(expect, Some(answer), "")) else { return Ok(()) };
+        let Some(unmet) = expect.and_then(|expect| first_unmet(expect, Some(answer), "")) else {
+            return Ok(());
+        };
         let Unmet { path, expected, actual } = unmet;
         let place = if path.is_empty() { String::new() } else { format!(" `{path}`") };
         let actual = actual.map_or_else(|| "nothing".to_owned(), |actual| short(&actual));
@@ -201,15 +203,15 @@ fn first_unmet(expected: &Json, actual: Option<&Json>, path: &str) -> Option<Unm
 impl StepMachine for SmpStep {
     fn next(&mut self, facts: &mut Facts, _now: Time, outcome: Option<Outcome>) -> Turn {
         match outcome {
-            None => Turn::Do(Action::Smp {
-                request: self.command.request,
-                payload: self.command.payload.clone(),
-            }),
+            None => {
+                Turn::Do(Action::Smp { request: self.command.request, payload: self.command.payload.clone() })
+            }
             Some(Outcome::Answered { answer, refusal }) => {
                 // A device that said no did nothing.
                 facts.changed |= self.command.request.op == Op::Write && refusal.is_none();
                 let checked = self.check(&answer, refusal);
-                let detail = Box::new(StepDetail { output: Some(answer.to_string()), ..StepDetail::default() });
+                let detail =
+                    Box::new(StepDetail { output: Some(answer.to_string()), ..StepDetail::default() });
                 match checked {
                     Ok(()) => Turn::Held(detail),
                     Err(cause) => Turn::Broke(cause, detail),

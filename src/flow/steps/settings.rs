@@ -30,8 +30,7 @@ pub(in crate::flow) struct SettingsStep {
 
 impl SettingsStep {
     pub(in crate::flow) fn new(settings: Settings) -> Self {
-        let mut step =
-            Self { settings, waiting: VecDeque::new(), current: None, notes: Vec::new() };
+        let mut step = Self { settings, waiting: VecDeque::new(), current: None, notes: Vec::new() };
         step.retry();
         step
     }
@@ -93,7 +92,11 @@ impl SettingsStep {
         Err(Cause::new(
             Class::Device,
             "settings.differs",
-            format!("expected {name} to be {} after it was set, the device says {}", show(expected), show(actual)),
+            format!(
+                "expected {name} to be {} after it was set, the device says {}",
+                show(expected),
+                show(actual)
+            ),
             "the application took the value and uses another: look at how it keeps this setting (`text`, `hex`, `u32` …)",
         ))
     }

@@ -107,7 +107,11 @@ impl TestBootStep {
         match unmarked.pop() {
             Some(hash) => {
                 self.phase = Phase::Mark(unmarked);
-                Turn::Do(if self.permanent { Action::MarkToStay { hash } } else { Action::MarkForTest { hash } })
+                Turn::Do(if self.permanent {
+                    Action::MarkToStay { hash }
+                } else {
+                    Action::MarkForTest { hash }
+                })
             }
             None => {
                 self.phase = Phase::ReadMarks;
@@ -136,7 +140,8 @@ impl TestBootStep {
         if self.boot {
             return self.start_reboot(facts, now);
         }
-        let then = if self.permanent { "and stays" } else { "and reverts at the one after, unless it is confirmed" };
+        let then =
+            if self.permanent { "and stays" } else { "and reverts at the one after, unless it is confirmed" };
         self.notes.push(format!("not booted: the image runs from the next reset on, {then}"));
         Turn::held(self.detail(facts))
     }
