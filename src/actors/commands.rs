@@ -40,6 +40,7 @@ impl Worker {
         let argv = vec![command];
         let length = encoded(&ShellCommand { argv: argv.clone() }, Repeat::Once)?.message_len();
         self.client().await?.fits(length).await?;
+        self.answers_now().await?;
         let wrote = self.about_to_write().await?;
         let result = self.client().await?.shell(argv, Repeat::Once, timeout).await;
         self.once(wrote, result, |shell| Outcome::Printed {
@@ -52,6 +53,7 @@ impl Worker {
     /// Erases the storage, once.
     pub(super) async fn erase_storage(&mut self) -> Result<Outcome, Cause> {
         let request = encoded(&EraseStorage {}, Repeat::Once)?;
+        self.answers_now().await?;
         let wrote = self.about_to_write().await?;
         let timeout = self.options.timeout.unwrap_or_default().max(ERASE_TIMEOUT);
         let result = self.client().await?.send(request, Some(timeout)).await;
@@ -65,6 +67,9 @@ impl Worker {
         let repeat = if writes { Repeat::Once } else { Repeat::Safe };
         let raw = RawRequest::from_parts(request, repeat, payload).map_err(ClientError::from)?;
         self.client().await?.fits(raw.message_len()).await?;
+        if writes {
+            self.answers_now().await?;
+        }
         let wrote = if writes { self.about_to_write().await? } else { self.wrote };
         let answer = self.client().await?.send(raw, None).await;
         let told = answer.and_then(|answer| {
@@ -86,6 +91,16 @@ impl Worker {
         // A device that said no did nothing.
         self.wrote = wrote || !refused;
         Ok(outcome)
+    }
+
+    /// Asks before what must not be sent a second time: on a link that has died, or to a device that is just booting, it
+    /// would be lost, and nobody would know. An echo can be tried again.
+    async fn answers_now(&mut self) -> Result<(), Cause> {
+        match self.client().await?.echo("flashfleet".to_owned()).await {
+            // A server that refuses, as one without the echo command, is a server that answers.
+            Ok(_) | Err(ClientError::Device { .. }) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// What came of a request that must not be sent a second time. Before it nothing was written, unless `wrote`.

@@ -102,7 +102,7 @@ fn what_must_not_happen_twice_is_sent_once_when_its_answer_is_lost() {
     let cases: [(Step, u16, u8); 3] = [
         (shell("selftest", None), group::SHELL, 0),
         (Step::EraseStorage, group::ZEPHYR, 0),
-        (smp(Op::Write, group::OS, 0, &json!({ "d": "hi" }), None), group::OS, 0),
+        (smp(Op::Write, group::STAT, 9, &json!({}), None), group::STAT, 9),
     ];
     for (step, group, command) in cases {
         let (finished, line, message) =
@@ -112,6 +112,25 @@ fn what_must_not_happen_twice_is_sent_once_when_its_answer_is_lost() {
         assert_eq!(finished.report.devices[0].changed, Some(true), "nobody knows that nothing was done");
         assert_eq!(finished.report.devices[0].attempts, 1);
     }
+}
+
+#[test]
+fn what_must_not_happen_twice_is_not_sent_to_a_device_that_does_not_answer() {
+    in_virtual_time(async {
+        // The link that is open is dead by then, as that of a native USB port whose board was power-cycled.
+        let mut line = Line::new(&spec(FaultSpec::default()));
+        line.plan.targets[0].steps =
+            vec![Step::SetTime, Step::Delay(Duration::from_secs(5)), shell("selftest", Some("PASS"))];
+        let device = line.device(0);
+        let pulled = async {
+            tokio::time::sleep(Duration::from_secs(3)).await;
+            device.unplug(Some(Duration::from_secs(1)));
+        };
+        let (finished, ()) = tokio::join!(line.run(), pulled);
+        assert_eq!(finished.outcome, Outcome::Passed, "{:?}", finished.report.devices[0].cause);
+        assert_eq!(finished.report.devices[0].steps[2].attempts, 2, "the dead link was found out by an echo");
+        assert_eq!(device.request_count(group::SHELL, 0), 1);
+    });
 }
 
 #[test]
@@ -296,7 +315,11 @@ fn erasing_the_storage_takes_the_saved_settings() {
 fn the_clock_is_set_and_says_what_time_it_is_when_it_is_sent_again() {
     let (finished, line) = passes(&spec(losing(group::OS, 4, 1)), Step::SetTime);
     assert_eq!(line.device(0).request_count(group::OS, 4), 3, "set twice, read once");
-    assert!(notes(&finished).contains("the device's clock says 20"), "{}", notes(&finished));
+    // The first answer was waited for longer than that.
+    let notes = notes(&finished);
+    let times: Vec<chrono::NaiveDateTime> = notes.split([' ', ',']).filter_map(|word| word.parse().ok()).collect();
+    let [device, machine] = times[..] else { panic!("{notes}") };
+    assert!((machine - device).num_seconds().abs() <= 1, "{notes}");
     assert_eq!(finished.report.devices[0].changed, Some(true));
     // A link on which every request takes long sets no clock right.
     let slow = SimSpec { latency_ms: 8_000, ..spec(FaultSpec::default()) };
