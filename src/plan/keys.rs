@@ -354,7 +354,7 @@ pub(super) static STEPS: [StepForm; 15] = [
         "Run a program on this machine, with FLASHFLEET_* variables naming the device; a non-zero exit fails the step.",
     ),
     step("delay", Takes::Value(&Kind::Time(MS, secs(DAY))), "Wait."),
-    step("erase-storage", Takes::Nothing, "Erase the partition that settings are stored in, once."),
+    step("erase-storage", Takes::Nothing, "Erase the storage partition, once: settings, and files where they lie in it."),
     step(
         "shell",
         Takes::Value(&Kind::Map(&SHELL)),

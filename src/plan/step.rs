@@ -96,7 +96,7 @@ pub enum Step {
     Settings(Settings),
     /// Set the device's clock from this machine's, in UTC.
     SetTime,
-    /// Erase the partition that settings are stored in, once.
+    /// Erase the storage partition, once: settings, and files where the file system lies in it.
     EraseStorage,
     /// Any SMP command; a write is sent once.
     Smp(SmpCommand),

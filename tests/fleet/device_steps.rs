@@ -153,6 +153,7 @@ fn a_group_that_is_not_there_is_named() {
         (Step::Settings(set("a", b"x")), "settings_mgmt"),
         (Step::EraseStorage, "zephyr_basic"),
         (smp(Op::Read, 64, 3, &json!({}), None), "group 64"),
+        (smp(Op::Write, 64, 3, &json!({}), None), "group 64"),
     ] {
         let (finished, _, message) = fails(&plain, step, Verdict::Failed, "smp.mgmt.not_supported");
         assert!(message.contains(name), "{name} is not in {message:?}");
@@ -317,7 +318,8 @@ fn the_clock_is_set_and_says_what_time_it_is_when_it_is_sent_again() {
     assert_eq!(line.device(0).request_count(group::OS, 4), 3, "set twice, read once");
     // The first answer was waited for longer than that.
     let notes = notes(&finished);
-    let times: Vec<chrono::NaiveDateTime> = notes.split([' ', ',']).filter_map(|word| word.parse().ok()).collect();
+    let times: Vec<chrono::NaiveDateTime> =
+        notes.split([' ', ',']).filter_map(|word| word.parse().ok()).collect();
     let [device, machine] = times[..] else { panic!("{notes}") };
     assert!((machine - device).num_seconds().abs() <= 1, "{notes}");
     assert_eq!(finished.report.devices[0].changed, Some(true));

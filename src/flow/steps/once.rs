@@ -96,7 +96,7 @@ impl StepMachine for ShellStep {
     }
 }
 
-/// Erases the partition that settings are stored in. There is nothing to read back: the device's word is all there is.
+/// Erases the storage partition. There is nothing to read back: the device's word is all there is.
 #[derive(Debug)]
 pub(in crate::flow) struct EraseStorageStep;
 

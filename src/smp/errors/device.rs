@@ -131,8 +131,8 @@ impl DeviceError {
 
     /// A server says the same of a command that it lacks and of a group: which one it was belongs to the message.
     fn lacks(&self, request: RequestId) -> String {
-        // What images can be done with depends on the bootloader too.
-        if !self.is_not_supported() || request.group == group::IMAGE {
+        // Every server has the one, and what can be done with images depends on the bootloader too.
+        if !self.is_not_supported() || matches!(request.group, group::OS | group::IMAGE) {
             return String::new();
         }
         let group = request.group;
