@@ -28,6 +28,7 @@ static IMAGES: LazyLock<TempDir> = LazyLock::new(|| {
     write("app.zip", b"PK\x03\x04");
     write("config.txt", b"hello");
     fs::create_dir(folder.path().join("logs")).unwrap();
+    nix::unistd::mkfifo(&folder.path().join("pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
     for name in ["ed25519.bin", "ed25519.pub.pem", "other.pub.pem"] {
         fs::copy(Path::new("tests/data/images").join(name), folder.path().join(name)).unwrap();
     }

@@ -10,7 +10,7 @@ use chrono::{DateTime, NaiveDateTime, Utc};
 use crate::cause::{Cause, Class};
 use crate::client::{ClientError, FileError, ReceivedFile};
 use crate::flow::{Outcome, SettingAction};
-use crate::plan::LocalFile;
+use crate::plan::{LocalFile, read_file};
 use crate::smp::errors::ResponseError;
 use crate::smp::exchange::ExchangeError;
 use crate::smp::message::os::{GetDateTime, SetDateTime};
@@ -202,8 +202,7 @@ impl Worker {
             return Ok(Arc::clone(content));
         }
         let path = self.path(file)?;
-        let read = fs::read(&path).map(Arc::from);
-        read.map_err(|error| {
+        read_file(&path).map_err(|error| {
             let message = format!("expected to read {}, but {error}", path.display());
             let help =
                 "each device needs its own file, by the name that the plan makes of what the device is";

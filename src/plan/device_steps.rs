@@ -1,12 +1,11 @@
 //! The steps that do something on a device besides its images: shell, files, settings, any SMP command. Their files are
 //! opened here; whether two steps can share one is checked in `files`.
 
-use std::fs::File;
-use std::io::Read as _;
 use std::path::Path;
 use std::sync::Arc;
 
 use super::data;
+use super::files::read_file;
 use super::images::similar_file;
 use super::keys::{GET, PUT, SETTINGS, SHELL, SMP};
 use super::policy::placeholders;
@@ -16,9 +15,6 @@ use super::step::{LocalFile, Settings, SmpCommand, Step};
 use super::yaml::{Node, Value};
 use crate::smp::message::raw::payload_from_json;
 use crate::smp::{Op, RequestId, group};
-
-/// Largest file to put, in bytes: more than the file systems of the parts that this is for hold.
-const MAX_FILE: u64 = 64 << 20;
 
 /// Largest payload of an SMP message, in bytes: its length has 16 bits.
 const MAX_PAYLOAD: usize = u16::MAX as usize;
@@ -112,24 +108,19 @@ fn content(fields: &Fields<'_>, file: &LocalFile) -> Option<Arc<[u8]>> {
     let problems = fields.reader.problems;
     let at = &fields.get("file")?.at;
     let path = file.folder.join(&file.name);
-    let mut bytes = Vec::new();
-    // One byte more than allowed tells a file that is too large, whatever its length says.
-    let read = File::open(&path).and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut bytes));
-    if let Err(error) = read {
-        let message = format!("cannot read `{}`: {}", excerpt(&file.name), lower_first(&error.to_string()));
-        let help = match similar_file(&path).filter(|_| !path.exists()) {
-            Some(similar) => format!("did you mean `{}`? files are relative to the plan", excerpt(&similar)),
-            None => "check the path and its rights: files are relative to the plan".to_owned(),
-        };
-        problems.add("plan.file_unreadable", at, message, help);
-        return None;
-    }
-    if bytes.len() as u64 > MAX_FILE {
-        let message = format!("`{}` has more than {MAX_FILE} bytes", excerpt(&file.name));
-        problems.add("plan.file_too_large", at, message, "put smaller files");
-        return None;
-    }
-    Some(bytes.into())
+    read_file(&path)
+        .inspect_err(|error| {
+            let message =
+                format!("cannot read `{}`: {}", excerpt(&file.name), lower_first(&error.to_string()));
+            let help = match similar_file(&path).filter(|_| !path.exists()) {
+                Some(similar) => {
+                    format!("did you mean `{}`? files are relative to the plan", excerpt(&similar))
+                }
+                None => "check the path and its rights: files are relative to the plan".to_owned(),
+            };
+            problems.add("plan.file_unreadable", at, message, help);
+        })
+        .ok()
 }
 
 fn read_settings(reader: &Reader<'_>, node: &Node) -> Option<Step> {

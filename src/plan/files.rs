@@ -1,14 +1,40 @@
-//! Whether each device that a plan reads files from has files of its own on this machine. Only what is wrong for certain
-//! is told; two devices that say they have the same serial number are found out in the run.
+//! Files of this machine: reading what a `put` sends, and whether each device that a `get` reads from has files of its own
+//! here. Of those only what is wrong for certain is told; two devices that say they have the same serial number are found
+//! out in the run.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
 
 use super::model::{MatchKind, Target, UdpTarget};
 use super::policy::placeholders;
 use super::problems::{Problems, excerpt};
 use super::step::{LocalFile, Step};
 use super::targets::PlacedTarget;
+
+/// Largest file to put, in bytes: more than the file systems of the parts that this is for hold.
+const MAX_FILE: u64 = 64 << 20;
+
+/// Reads a file to put.
+///
+/// # Errors
+/// What the system says; and where it is no file, such as a folder or a pipe, or has more than 64 MiB.
+pub fn read_file(path: &Path) -> io::Result<Arc<[u8]>> {
+    // Opening a pipe would wait for whoever writes into it.
+    if !path.metadata()?.is_file() {
+        return Err(io::Error::other("it is no file"));
+    }
+    let mut bytes = Vec::new();
+    // One byte more than allowed tells a file that is too large, whatever its length says.
+    File::open(path)?.take(MAX_FILE + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_FILE {
+        return Err(io::Error::other(format!("it has more than {MAX_FILE} bytes")));
+    }
+    Ok(bytes.into())
+}
 
 /// Checks the files of every `get`, and the names of those of every `put`.
 pub(super) fn check(problems: &Problems<'_>, targets: &[PlacedTarget]) {

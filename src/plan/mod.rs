@@ -23,6 +23,7 @@ mod targets;
 mod yaml;
 
 pub use diagnostic::{Diagnostic, Diagnostics, Place};
+pub use files::read_file;
 pub use load::{load, parse};
 pub use model::*;
 pub use schema::schema;
