@@ -90,7 +90,7 @@ fn a_file_that_devices_would_share() {
     let plan = format!(
         "{HEAD}targets:\n  - name: a\n    match: {{ udp: [\"@\", \"127.0.0.2\"] }}\n    steps:\n      - get: {{ from: /lfs1/a, file: a.txt }}\n"
     );
-    refused(&Station::new(), &plan, "plan.shared_file", 8, 36);
+    refused(&Station::new(), &plan, "plan.shared_file", 8, 37);
 }
 
 #[test]
