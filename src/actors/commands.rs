@@ -169,7 +169,7 @@ impl Worker {
     /// Reads a file from the device into one of its own on this machine.
     pub(super) async fn get_file(&mut self, from: &str, file: &LocalFile) -> Result<Outcome, Cause> {
         let path = self.path(file)?;
-        self.written.claim(&path, &self.id, self.names.address())?;
+        self.written.claim(&path, &self.id, self.matched.address())?;
         self.client().await?;
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder).map_err(|error| {
@@ -194,7 +194,7 @@ impl Worker {
 
     /// Where a file of this device is on this machine.
     fn path(&self, file: &LocalFile) -> Result<PathBuf, Cause> {
-        Ok(file.folder.join(self.names.fill_file_name(&file.name)?))
+        Ok(file.folder.join(self.matched.fill_file_name(&file.name)?))
     }
 
     fn content(&self, file: &LocalFile) -> Result<Arc<[u8]>, Cause> {

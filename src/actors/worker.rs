@@ -74,6 +74,9 @@ pub(super) struct Worker {
     pub recover: Vec<String>,
     pub reporter: actix::Addr<Reporter>,
     pub clock: Clock,
+    /// As the device was matched, for the names of its files: a port that has another name after a reset must not give
+    /// them another one.
+    pub matched: Names,
     /// The files of this machine that the run has written.
     pub written: WrittenFiles,
     pub client: Option<Client>,
@@ -105,6 +108,7 @@ impl Worker {
             connector,
             options,
             config,
+            matched: names.clone(),
             names,
             recover,
             reporter,
