@@ -6,3 +6,4 @@ mod links;
 mod programs;
 mod runs;
 mod station;
+mod update;

@@ -3,6 +3,8 @@
 
 mod board;
 mod confirm_and_reset;
+mod device_steps;
 mod retries;
 mod slots;
 mod test_boot;
+mod update;
