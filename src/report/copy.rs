@@ -87,7 +87,8 @@ impl LogCopy {
                 Err(RecvTimeoutError::Timeout) => {
                     let still = waiting.load(Ordering::Relaxed);
                     if still == left {
-                        let message = format!("its reader took nothing for {patience:?}; {still} events wait");
+                        let message =
+                            format!("its reader took nothing for {patience:?}; {still} events wait");
                         return Err(trouble(&name, &message));
                     }
                     left = still;
