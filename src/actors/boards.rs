@@ -31,12 +31,14 @@ pub(super) fn one_per_board(found: &[(&str, &Found)]) -> (Vec<bool>, Vec<Remark>
         let port = |index: &usize| found.get(*index).map(|(_, found)| *found);
         let interface = |index: &usize| port(index).and_then(|found| found.identity.usb.as_ref()?.interface);
         let interfaces: HashSet<_> = ports.iter().map(interface).collect();
-        // Two ports of one interface are two boards, whatever they say.
-        if ports.len() < 2 || interfaces.len() < ports.len() {
+        let has_place = |index| port(index).is_some_and(|found| place(found).is_some());
+        // Where only what they say makes two ports one board, two ports of one interface are two boards that say the same.
+        let are_twins = interfaces.len() < ports.len() && !ports.iter().all(has_place);
+        if ports.len() < 2 || are_twins {
             continue;
         }
-        ports
-            .sort_by_key(|index| (port(index).map_or(u8::MAX, |found| rank(found.probed)), interface(index)));
+        // Ports come in the order of their names.
+        ports.sort_by_key(|index| (port(index).map(|found| rank(found.probed)), interface(index)));
         let Some((first, others)) = ports.split_first() else { continue };
         for index in others {
             if let Some(kept) = keep.get_mut(*index) {
@@ -46,6 +48,10 @@ pub(super) fn one_per_board(found: &[(&str, &Found)]) -> (Vec<bool>, Vec<Remark>
         remarks.extend(choice(key, port(first), others.iter().filter_map(port)));
     }
     (keep, remarks)
+}
+
+fn place(found: &Found) -> Option<&str> {
+    found.identity.usb.as_ref()?.hub_path.as_deref()
 }
 
 /// Whoever answers comes first.
@@ -62,16 +68,18 @@ fn choice<'a>(key: &str, taken: Option<&Found>, others: impl Iterator<Item = &'a
     let taken = taken?;
     let others: Vec<&Found> = others.filter(|other| rank(other.probed) == rank(taken.probed)).collect();
     let named = others.iter().map(|other| other.address.as_str()).collect::<Vec<_>>().join(" and ");
-    let usb = taken.identity.usb.as_ref()?;
     let example = others.first()?.identity.usb.as_ref()?.id();
-    let interface = usb.interface?;
-    let (all, why) = match taken.probed {
-        Probed::Answers => ("all answer", "the lowest that answers"),
-        Probed::Blocked | Probed::Silent => ("none answers", "the lowest"),
+    let (all, of_those) = match taken.probed {
+        Probed::Answers => ("all answer", " that answers"),
+        Probed::Blocked | Probed::Silent => ("none could be asked or answers", ""),
+    };
+    let why = match taken.identity.usb.as_ref()?.interface {
+        Some(interface) => format!("its interface {interface} is the lowest{of_those}"),
+        None => format!("its name is the first{of_those}"),
     };
     let message = format!(
-        "{} and {named} are ports of one board ({key}) and {all}: {} is used, as its interface {interface} is {why}; to use \
-         another one name it in the plan (`{example}`)",
+        "{} and {named} are ports of one board ({key}) and {all}: {} is used, as {why}; to use another one name it in the \
+         plan (`{example}`)",
         taken.address, taken.address
     );
     Some(Remark { code: "target.several_ports", message })
@@ -109,6 +117,7 @@ pub(super) fn told_apart_by_place<'a>(found: impl Iterator<Item = &'a Found>) ->
 mod tests {
     use super::*;
     use crate::identity::Identity;
+    use crate::transport::{Port, device_key};
 
     fn found(
         address: &str,
@@ -123,20 +132,18 @@ mod tests {
             interface,
             serial_number: serial.map(str::to_owned),
             product: None,
-            hub_path: Some(place.to_owned()),
+            hub_path: (place != "-").then(|| place.to_owned()),
         };
         let identity = Identity { usb: Some(usb), ble: None };
         Found { target: "line".to_owned(), address: address.to_owned(), identity, probed }
     }
 
     fn kept(found: &[Found]) -> (Vec<&str>, Vec<Remark>) {
-        let keyed: Vec<(&str, &Found)> = found
-            .iter()
-            .map(|found| {
-                let place = found.identity.usb.as_ref().and_then(|usb| usb.hub_path.as_deref());
-                (place.unwrap_or(&found.address), found)
-            })
-            .collect();
+        let key = |found: &Found| {
+            device_key(&Port { identity: found.identity.clone(), ..Port::plain(&found.address) })
+        };
+        let keys: Vec<String> = found.iter().map(key).collect();
+        let keyed: Vec<_> = keys.iter().map(String::as_str).zip(found).collect();
         let (keep, remarks) = one_per_board(&keyed);
         let kept = found.iter().zip(keep).filter(|(_, keep)| *keep);
         (kept.map(|(found, _)| found.address.as_str()).collect(), remarks)
@@ -178,11 +185,27 @@ mod tests {
     }
 
     #[test]
-    fn two_ports_of_one_interface_are_two_boards() {
-        for interface in [None, Some(0)] {
-            let ports = ["a", "b"].map(|name| found(name, interface, Some("A"), "1-1", Probed::Blocked));
-            assert_eq!(kept(&ports).0, ["a", "b"]);
-        }
+    fn what_cannot_be_shown_to_be_one_board_is_two() {
+        let pair = |serial: [Option<&str>; 2], place: [&str; 2], interfaces: [Option<u8>; 2]| {
+            let ports = [
+                found("/dev/ttyACM0", interfaces[0], serial[0], place[0], Probed::Answers),
+                found("/dev/ttyACM1", interfaces[1], serial[1], place[1], Probed::Blocked),
+            ];
+            kept(&ports).0.len()
+        };
+        let (a, b, none) = (Some("A"), Some("B"), None);
+        let two = [Some(0), Some(2)];
+        assert_eq!(pair([a, a], ["1-2", "1-2"], two), 1);
+        assert_eq!(pair([none, none], ["1-2", "1-2"], [None, None]), 1, "one place is one board");
+        assert_eq!(pair([a, a], ["1-2", "1-3"], two), 2, "two places are two");
+        assert_eq!(pair([a, a], ["-", "-"], two), 1, "one serial number, and each an interface of its own");
+        assert_eq!(pair([a, a], ["-", "-"], [Some(0), Some(0)]), 2, "twins");
+        assert_eq!(pair([a, a], ["-", "-"], [None, None]), 2);
+        assert_eq!(pair([a, b], ["-", "-"], two), 2);
+        assert_eq!(pair([none, none], ["-", "-"], two), 2);
+        // Behind a UART bridge each port may have a device of its own.
+        let port = |name: &str| found(name, Some(0), a, "1-2", Probed::Answers);
+        assert_eq!(kept(&[port("/dev/ttyUSB0"), port("/dev/ttyUSB1")]).0.len(), 2);
     }
 
     #[test]

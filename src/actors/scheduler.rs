@@ -113,7 +113,10 @@ impl Scheduler {
         for survey in &surveyed {
             let Some(target) = plan.targets.get(survey.target) else { continue };
             for manned in &survey.devices {
-                owners.entry(manned.key.clone()).or_default().push(target.name.clone());
+                let owners = owners.entry(manned.key.clone()).or_default();
+                if !owners.contains(&target.name) {
+                    owners.push(target.name.clone());
+                }
             }
         }
         for survey in surveyed {
