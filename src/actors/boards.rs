@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use crate::identity::UsbIdentity;
+use crate::identity::{Identity, UsbIdentity};
 
 use super::discovery::Found;
 use super::worker::Probed;
@@ -113,10 +113,17 @@ pub(super) fn told_apart_by_place<'a>(found: impl Iterator<Item = &'a Found>) ->
     remarks
 }
 
+/// The hub that a board is plugged into: its port chain without the last port. The ports of a bus itself are those of its
+/// root hub.
+pub(super) fn hub(identity: &Identity) -> Option<String> {
+    let path = identity.usb.as_ref()?.hub_path.as_deref()?;
+    let parent = path.rsplit_once('.').or_else(|| path.rsplit_once('-'))?.0;
+    Some(parent.to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::identity::Identity;
     use crate::transport::{Port, device_key};
 
     fn found(
@@ -225,5 +232,17 @@ mod tests {
         let message = &told(&many)[0].message;
         assert!(message.contains("24 boards") && message.contains("no serial number"), "{message}");
         assert!(message.contains(", …)"), "{message}");
+    }
+
+    #[test]
+    fn a_hub_is_what_a_board_is_plugged_into_root_hubs_too() {
+        let hub_of = |place| hub(&found("a", Some(0), None, place, Probed::Answers).identity);
+        for (place, expected) in
+            [("1-2.3.4", Some("1-2.3")), ("1-2.3", Some("1-2")), ("1-2", Some("1")), ("-", None)]
+        {
+            assert_eq!(hub_of(place).as_deref(), expected, "{place}");
+        }
+        assert_ne!(hub_of("1-2"), hub_of("2-2"), "two root hubs");
+        assert_ne!(hub_of("1-2"), hub_of("1-2.1"), "a board beside a hub is not behind it");
     }
 }

@@ -9,12 +9,11 @@ use tokio::sync::oneshot;
 
 use crate::cause::{Cause, Class};
 use crate::flow::{DeviceResult, planned_steps};
-use crate::identity::Identity;
 use crate::plan::{Plan, Target};
 use crate::report::{DeviceId, EventKind, Outcome, Verdict};
 use crate::smp::Time;
 
-use super::boards::Remark;
+use super::boards::{Remark, hub};
 use super::device::{Device, Halt, Run};
 use super::discovery::{Scout, TargetDevices, unmet};
 use super::reporter::Tell;
@@ -434,11 +433,4 @@ fn broken(code: &'static str, what: &str) -> DeviceResult {
         images: Vec::new(),
         on_test: false,
     }
-}
-
-/// The hub behind which a device is plugged in: its port chain without the last port.
-fn hub(identity: &Identity) -> Option<String> {
-    let path = identity.usb.as_ref()?.hub_path.as_deref()?;
-    let parent = path.rsplit_once('.').or_else(|| path.rsplit_once('-'))?.0;
-    Some(parent.to_owned())
 }
