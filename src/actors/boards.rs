@@ -18,17 +18,17 @@ pub(super) struct Remark {
     pub message: String,
 }
 
-/// Which of `found` are kept, each with its key, so that every board is there once: of several ports the one that answers, of
-/// those the one with the lowest interface. Tells where that was a choice.
-pub(super) fn one_per_board(found: &[(&str, &Found)]) -> (Vec<bool>, Vec<Remark>) {
+/// Which of `found` are kept, so that every board is there once: of several ports the one that answers, of those the one with
+/// the lowest interface. Tells where that was a choice.
+pub(super) fn one_per_board(found: &[&Found]) -> (Vec<bool>, Vec<Remark>) {
     let mut boards: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
-    for (index, (key, _)) in found.iter().enumerate() {
-        boards.entry(key).or_default().push(index);
+    for (index, found) in found.iter().enumerate() {
+        boards.entry(&found.key).or_default().push(index);
     }
     let mut keep = vec![true; found.len()];
     let mut remarks = Vec::new();
     for (key, mut ports) in boards {
-        let port = |index: &usize| found.get(*index).map(|(_, found)| *found);
+        let port = |index: &usize| found.get(*index).copied();
         let interface = |index: &usize| port(index).and_then(|found| found.identity.usb.as_ref()?.interface);
         let interfaces: HashSet<_> = ports.iter().map(interface).collect();
         let has_place = |index| port(index).is_some_and(|found| place(found).is_some());
@@ -142,16 +142,12 @@ mod tests {
             hub_path: (place != "-").then(|| place.to_owned()),
         };
         let identity = Identity { usb: Some(usb), ble: None };
-        Found { target: "line".to_owned(), address: address.to_owned(), identity, probed }
+        let key = device_key(&Port { identity: identity.clone(), ..Port::plain(address) });
+        Found { target: "line".to_owned(), address: address.to_owned(), identity, key, probed }
     }
 
     fn kept(found: &[Found]) -> (Vec<&str>, Vec<Remark>) {
-        let key = |found: &Found| {
-            device_key(&Port { identity: found.identity.clone(), ..Port::plain(&found.address) })
-        };
-        let keys: Vec<String> = found.iter().map(key).collect();
-        let keyed: Vec<_> = keys.iter().map(String::as_str).zip(found).collect();
-        let (keep, remarks) = one_per_board(&keyed);
+        let (keep, remarks) = one_per_board(&found.iter().collect::<Vec<_>>());
         let kept = found.iter().zip(keep).filter(|(_, keep)| *keep);
         (kept.map(|(found, _)| found.address.as_str()).collect(), remarks)
     }

@@ -112,7 +112,7 @@ impl Scheduler {
         for survey in &surveyed {
             let Some(target) = plan.targets.get(survey.target) else { continue };
             for manned in &survey.devices {
-                let owners = owners.entry(manned.key.clone()).or_default();
+                let owners = owners.entry(manned.found.key.clone()).or_default();
                 if !owners.contains(&target.name) {
                     owners.push(target.name.clone());
                 }
@@ -163,7 +163,7 @@ impl Scheduler {
         let index = self.entries.len();
         self.entries.push(Entry {
             id: manned.id,
-            key: manned.key,
+            key: manned.found.key,
             addr: manned.addr,
             hub: hub(&manned.found.identity),
             state: State::Waiting,
