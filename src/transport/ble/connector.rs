@@ -249,7 +249,10 @@ fn examine(gatt: &Gatt, name: &str) -> Result<bool, LinkError> {
     };
     let all = &service.characteristics;
     let Some(smp) = all.iter().find(|characteristic| characteristic.uuid == SMP_CHARACTERISTIC) else {
-        return Err(not_smp(name, format_args!("its SMP service has no characteristic {SMP_CHARACTERISTIC}")));
+        return Err(not_smp(
+            name,
+            format_args!("its SMP service has no characteristic {SMP_CHARACTERISTIC}"),
+        ));
     };
     if !smp.notify || !(smp.write || smp.write_without_response) {
         return Err(not_smp(name, "its SMP characteristic cannot be written or does not notify"));
@@ -271,7 +274,9 @@ fn may_pass(kind: LinkErrorKind) -> bool {
 fn in_vain(address: &str, last: &LinkError) -> LinkError {
     LinkError {
         kind: LinkErrorKind::Unreachable,
-        message: format!("expected a connection with ble:{address} in {TRIES} tries, the last one failed: {last}"),
+        message: format!(
+            "expected a connection with ble:{address} in {TRIES} tries, the last one failed: {last}"
+        ),
         help: last.help.clone(),
         source: last.source.clone(),
     }

@@ -160,9 +160,9 @@ impl BleHub {
         let mut here = BTreeMap::new();
         for adapter in adapters {
             // The turn outlives the system's handle of the adapter.
-            let (turn, listened) = radios.get(adapter.name()).map_or_else(Default::default, |old| {
-                (Arc::clone(&old.turn), Arc::clone(&old.listened))
-            });
+            let (turn, listened) = radios
+                .get(adapter.name())
+                .map_or_else(Default::default, |old| (Arc::clone(&old.turn), Arc::clone(&old.listened)));
             here.insert(adapter.name().to_owned(), Arc::new(Radio { adapter, turn, listened }));
         }
         *radios = here;
@@ -250,7 +250,8 @@ impl BleHub {
             let first = book.first_heard(&seen.address).unwrap_or(now);
             let key = (seen.address.clone(), adapter.to_owned());
             // A name comes in a packet of its own, and not every time.
-            let name = seen.name.clone().or_else(|| book.heard.get(&key).and_then(|old| old.seen.name.clone()));
+            let name =
+                seen.name.clone().or_else(|| book.heard.get(&key).and_then(|old| old.seen.name.clone()));
             let seen = Advertisement { name, ..seen };
             book.heard.insert(key, Sighting { seen, adapter: adapter.to_owned(), first, last: now });
         }
@@ -267,7 +268,11 @@ impl BleHub {
             let best = by_address.entry(&sighting.seen.address).or_insert(sighting);
             let assigned = book.assigned.get(&sighting.seen.address);
             let rank = |sighting: &Sighting| {
-                (assigned == Some(&sighting.adapter), sighting.strength(), std::cmp::Reverse(sighting.adapter.clone()))
+                (
+                    assigned == Some(&sighting.adapter),
+                    sighting.strength(),
+                    std::cmp::Reverse(sighting.adapter.clone()),
+                )
             };
             if rank(sighting) > rank(best) {
                 *best = sighting;
@@ -362,7 +367,11 @@ impl BleHub {
 
 impl Book {
     fn first_heard(&self, address: &str) -> Option<Instant> {
-        self.heard.values().filter(|sighting| sighting.seen.address == address).map(|sighting| sighting.first).min()
+        self.heard
+            .values()
+            .filter(|sighting| sighting.seen.address == address)
+            .map(|sighting| sighting.first)
+            .min()
     }
 }
 

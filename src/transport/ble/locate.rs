@@ -84,8 +84,7 @@ impl BleHub {
         if heirs.first()?.first.elapsed() < NAME_SETTLE {
             return None;
         }
-        let mut addresses: Vec<String> =
-            heirs.iter().map(|sighting| sighting.seen.address.clone()).collect();
+        let mut addresses: Vec<String> = heirs.iter().map(|sighting| sighting.seen.address.clone()).collect();
         addresses.sort();
         addresses.dedup();
         match <[String; 1]>::try_from(addresses) {
@@ -160,9 +159,7 @@ impl BleHub {
         let radios = self.radios().await?;
         let found = || -> Vec<Sighting> { self.fresh().into_iter().filter(&fits).collect() };
         let begin = Instant::now();
-        let enough = || {
-            ((is_address || begin.elapsed() >= FIND_SETTLE) && !found().is_empty()).then_some(())
-        };
+        let enough = || ((is_address || begin.elapsed() >= FIND_SETTLE) && !found().is_empty()).then_some(());
         self.listen(&radios, LOCATE_WITHIN, enough).await?;
         Ok(found())
     }

@@ -226,7 +226,8 @@ async fn advertisement(peripheral: &platform::Peripheral) -> Option<Advertisemen
 /// The MAC address, or the system's own id where it does not tell one.
 fn address_of(peripheral: &platform::Peripheral) -> String {
     let address = peripheral.address();
-    if address == BDAddr::default() { peripheral.id().to_string() } else { address.to_string() }.to_ascii_uppercase()
+    if address == BDAddr::default() { peripheral.id().to_string() } else { address.to_string() }
+        .to_ascii_uppercase()
 }
 
 #[derive(Debug)]
