@@ -227,14 +227,16 @@ impl BleHub {
         radio.must_be_on().await?;
         let scan = Scan { adapter: Arc::clone(&radio.adapter), turn: Some(turn) };
         limited("start a scan", CALL_WITHIN, radio.adapter.start_scan()).await?;
-        let mut left = within;
-        while !left.is_zero() {
-            let pause = left.min(POLL);
-            sleep(pause).await;
+        let begin = Instant::now();
+        let mut counted = Duration::ZERO;
+        while counted < within {
+            sleep((within - counted).min(POLL)).await;
             let heard = limited("tell what it hears", CALL_WITHIN, radio.adapter.heard()).await?;
+            // A system that is slow to answer listens all the same.
+            let listened = begin.elapsed();
+            *lock(&radio.listened) += listened - counted;
+            counted = listened;
             self.note(radio.name(), heard);
-            *lock(&radio.listened) += pause;
-            left -= pause;
         }
         scan.stop().await
     }

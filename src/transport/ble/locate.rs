@@ -20,6 +20,9 @@ pub(super) const NAME_SETTLE: Duration = Duration::from_secs(3);
 /// How long is listened at least where a person gave a name: a second device of that name must have its chance.
 const FIND_SETTLE: Duration = Duration::from_secs(3);
 
+/// How long several adapters listen at least, so that each one's devices are chosen among what all of them hear.
+const SPREAD: Duration = Duration::from_secs(1);
+
 /// Which device is wanted.
 #[derive(Debug, Clone)]
 pub(super) struct Wanted {
@@ -132,7 +135,9 @@ impl BleHub {
             };
             self.fresh().into_iter().filter_map(fit).collect()
         };
-        let enough = || most.is_some_and(|most| matching().len() >= most).then_some(());
+        let begin = Instant::now();
+        let all_heard = || radios.len() == 1 || begin.elapsed() >= SPREAD;
+        let enough = || (all_heard() && most.is_some_and(|most| matching().len() >= most)).then_some(());
         self.listen(&radios, self.time_left(target, within), enough).await?;
         Ok(matching())
     }

@@ -7,6 +7,7 @@
 //!   is the address where a device has no name: `Name` is what counts.
 //! - `connect` waits for the discovery of services, 30 s, also where the connection is lost meanwhile.
 //! - `Disconnect` takes 2 s. On a connection that is only coming about it ends that.
+//! - Where a peripheral asks for a bond and pairing fails (no agent), `StartNotify` never answers.
 //! - The MTU is a property of each characteristic, read when services are read; before, btleplug says 23.
 //! - A scan filter on services hides peripherals that do not advertise theirs, and its name is looked at by nobody: so the
 //!   scan has none.
