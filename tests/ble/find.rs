@@ -18,7 +18,9 @@ fn target(patterns: &[&str], expect: Expect) -> Target {
     Target {
         name: "beacons".to_owned(),
         matcher: Match {
-            kind: MatchKind::Ble(patterns.iter().map(|text| Pattern::new(text).unwrap()).collect()),
+            kind: MatchKind::Ble(
+                patterns.iter().map(|text| Pattern::new(text).expect("a pattern")).collect(),
+            ),
             bootloader_usb: None,
             serial_number: None,
             product: None,
@@ -44,7 +46,7 @@ fn addresses(found: &[Candidate]) -> Vec<&str> {
 }
 
 async fn find(discovery: &Discovery, address: &str) -> Result<Candidate, Cause> {
-    discovery.find(&address.parse::<Address>().unwrap(), &LinkOptions::default()).await
+    discovery.find(&address.parse::<Address>().expect("an address"), &LinkOptions::default()).await
 }
 
 #[tokio::test(start_paused = true)]
@@ -179,7 +181,7 @@ async fn back_as(air: &Air, by_name: bool, others: &[(&str, &str)]) -> (Result<(
         let auto = flashfleet::plan::Auto::Auto;
         flashfleet::transport::ble::BleConnector::new(hub, A, Some("Beacon-01".to_owned()), false, auto)
     };
-    let link = connector.connect().await.unwrap();
+    let link = connector.connect().await.expect("a link");
     sleep(Duration::from_secs(1)).await;
     air.leave(A);
     others.iter().for_each(|(address, name)| air.device(address, name));

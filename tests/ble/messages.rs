@@ -14,7 +14,7 @@ const A: &str = "F0:00:00:00:00:01";
 
 async fn client(air: &Air) -> (Client, BleConnector) {
     let connector = air.connector(&air.hub(), A);
-    let link = connector.connect().await.unwrap();
+    let link = connector.connect().await.expect("a link");
     (Client::new(link, ClientOptions::default(), Conversation::default()), connector)
 }
 

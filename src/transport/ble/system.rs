@@ -319,10 +319,11 @@ impl Peripheral for SystemPeripheral {
     async fn discover(&self) -> Result<Gatt, LinkError> {
         self.peripheral.discover_services().await.map_err(|error| classify(&error, &self.address))?;
         let services = self.peripheral.services();
-        let smp = services.iter().filter(|service| service.uuid == SMP_SERVICE);
-        let smp = smp.flat_map(|service| &service.characteristics);
-        *lock(&self.characteristic) =
-            smp.filter(|characteristic| characteristic.uuid == SMP_CHARACTERISTIC).next_back().cloned();
+        let mut smp = services.iter().filter(|service| service.uuid == SMP_SERVICE);
+        let smp = smp.find_map(|service| {
+            service.characteristics.iter().find(|characteristic| characteristic.uuid == SMP_CHARACTERISTIC)
+        });
+        *lock(&self.characteristic) = smp.cloned();
         let services = services.into_iter().map(|service| Service {
             uuid: service.uuid,
             characteristics: service.characteristics.iter().map(characteristic).collect(),
