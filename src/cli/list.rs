@@ -1,5 +1,7 @@
-//! `flashfleet list [PLAN]`: the serial ports of this machine, and what a plan says of each.
+//! `flashfleet list [PLAN]`: the serial ports of this machine, and what a plan says of each. Bluetooth devices are told of
+//! in `list_ble`.
 
+use std::collections::HashSet;
 use std::io::Write;
 use std::path::PathBuf;
 
@@ -7,11 +9,15 @@ use clap::Args;
 use serde::Serialize;
 
 use super::diagnose::{say, show_plan_errors};
+use super::list_ble::{self, ListedPeripheral};
 use crate::cause::{Cause, Class};
 use crate::exit::Exit;
 use crate::identity::UsbIdentity;
 use crate::plan::{MatchKind, Plan, Target};
-use crate::transport::{Address, Discovery, LinkError, Port, matches};
+use crate::transport::ble::Sighting;
+use crate::transport::{
+    Address, Discovery, Firmware, LinkError, Mismatch, Port, device_key, matches, mismatches, name_in_plan,
+};
 
 /// The name of the JSON format.
 const SCHEMA: &str = "flashfleet.list/1";
@@ -31,11 +37,6 @@ pub struct ListArgs {
 
 /// Runs the command.
 pub fn run(args: &ListArgs, out: &mut dyn Write, err: &mut dyn Write) -> Exit {
-    if args.ble.is_some() {
-        let help = "leave out `--ble`: serial ports are listed without it";
-        say(err, &Cause::new(Class::Plan, "cli.not_supported", "`list --ble` is not yet supported", help));
-        return Exit::Usage;
-    }
     let plan = match args.plan.as_deref().map(crate::plan::load).transpose() {
         Ok(plan) => plan,
         Err(diagnostics) => {
@@ -45,6 +46,14 @@ pub fn run(args: &ListArgs, out: &mut dyn Write, err: &mut dyn Write) -> Exit {
     };
     let listing = match ports(plan.as_ref()) {
         Ok(ports) => Listing::new(&ports, plan.as_ref()),
+        Err(cause) => {
+            say(err, &cause);
+            return Exit::of_cause(&cause);
+        }
+    };
+    let listing = match args.ble.map(list_ble::listen).transpose() {
+        Ok(None) => listing,
+        Ok(Some(heard)) => listing.with_ble(&heard, plan.as_ref()),
         Err(cause) => {
             say(err, &cause);
             return Exit::of_cause(&cause);
@@ -67,15 +76,19 @@ fn ports(plan: Option<&Plan>) -> Result<Vec<Port>, Cause> {
         })
         .flatten()
         .collect();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| {
+    runtime()?.block_on(Discovery::new().list(&globs)).map_err(LinkError::into)
+}
+
+/// Something to wait with.
+pub(super) fn runtime() -> Result<tokio::runtime::Runtime, Cause> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| {
         Cause::new(
             Class::Station,
             "station.unavailable",
             format!("cannot start: {error}"),
             "close other programs",
         )
-    })?;
-    runtime.block_on(Discovery::new().list(&globs)).map_err(LinkError::into)
+    })
 }
 
 /// Everything that is told.
@@ -83,6 +96,9 @@ fn ports(plan: Option<&Plan>) -> Result<Vec<Port>, Cause> {
 struct Listing {
     schema: &'static str,
     ports: Vec<ListedPort>,
+    /// Bluetooth devices in reach; `None` where they were not listened for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ble: Option<Vec<ListedPeripheral>>,
     /// Empty without a plan.
     targets: Vec<ListedTarget>,
 }
@@ -97,15 +113,17 @@ struct ListedPort {
     targets: Vec<Opinion>,
 }
 
-/// What one target says of one port.
+/// What one target says of one port, or of one Bluetooth device.
 #[derive(Debug, Serialize)]
-struct Opinion {
-    target: String,
-    matches: bool,
-    /// The first key that does not hold, for example `serial_number`.
-    key: Option<&'static str>,
-    expected: Option<String>,
-    actual: Option<String>,
+pub(super) struct Opinion {
+    pub(super) target: String,
+    pub(super) matches: bool,
+    /// What `run` calls the device, where it matches.
+    address: Option<String>,
+    /// It matches, and is in its bootloader: `run` waits for its application.
+    in_bootloader: bool,
+    /// Every key that does not hold.
+    mismatches: Vec<Mismatch>,
 }
 
 #[derive(Debug, Serialize)]
@@ -118,27 +136,49 @@ struct ListedTarget {
     expect: String,
     /// How many of the ports match.
     matching: usize,
+    /// How many devices these are ports of: of a board with several the one that answers is used.
+    devices: usize,
 }
 
 impl Listing {
     fn new(ports: &[Port], plan: Option<&Plan>) -> Self {
-        let targets = plan.map_or(&[][..], |plan| &plan.targets);
-        let ports: Vec<ListedPort> = ports.iter().map(|port| ListedPort::new(port, targets)).collect();
-        let matching = |name: &str| {
-            let says_so = |opinion: &Opinion| opinion.target == name && opinion.matches;
-            ports.iter().filter(|port| port.targets.iter().any(says_so)).count()
+        let plan_targets = plan.map_or(&[][..], |plan| &plan.targets);
+        let matching = |target: &Target| {
+            let keys = ports.iter().filter(|port| matches(&target.matcher, port).is_ok()).map(device_key);
+            let keys: Vec<String> = keys.collect();
+            (keys.len(), keys.into_iter().collect::<HashSet<_>>().len())
         };
-        let targets = targets
+        let targets = plan_targets
             .iter()
-            .map(|target| ListedTarget {
-                name: target.name.clone(),
-                kind: kind(&target.matcher.kind),
-                listed: is_about_ports(target),
-                expect: target.expect.to_string(),
-                matching: matching(&target.name),
+            .map(|target| {
+                let (matching, devices) = matching(target);
+                ListedTarget {
+                    name: target.name.clone(),
+                    kind: kind(&target.matcher.kind),
+                    listed: is_about_ports(target),
+                    expect: target.expect.to_string(),
+                    matching,
+                    devices,
+                }
             })
             .collect();
-        Self { schema: SCHEMA, ports, targets }
+        let ports = ports.iter().map(|port| ListedPort::new(port, plan_targets)).collect();
+        Self { schema: SCHEMA, ports, ble: None, targets }
+    }
+
+    /// The same with what was heard.
+    fn with_ble(mut self, heard: &[Sighting], plan: Option<&Plan>) -> Self {
+        let targets = plan.map_or(&[][..], |plan| &plan.targets);
+        let peripherals = list_ble::peripherals(heard, targets);
+        for (listed, target) in self.targets.iter_mut().zip(targets) {
+            if matches!(target.matcher.kind, MatchKind::Ble(_)) {
+                listed.listed = true;
+                listed.matching = list_ble::matching(&peripherals, &target.name);
+                listed.devices = listed.matching;
+            }
+        }
+        self.ble = Some(peripherals);
+        self
     }
 
     fn json(&self) -> String {
@@ -166,7 +206,9 @@ impl Listing {
             head.iter().for_each(|row| text += &line(row));
             for (port, row) in self.ports.iter().zip(body) {
                 text += &line(row);
-                port.targets.iter().for_each(|opinion| text += &format!("  {}\n", opinion.text()));
+                port.targets
+                    .iter()
+                    .for_each(|opinion| text += &format!("  {}\n", opinion.text(&port.address)));
                 let matched: Vec<&str> = port
                     .targets
                     .iter()
@@ -181,12 +223,22 @@ impl Listing {
                 }
             }
         }
+        text += &self.ble.as_deref().map(list_ble::text).unwrap_or_default();
         for target in &self.targets {
-            let ListedTarget { name, kind, listed, expect, matching } = target;
+            let ListedTarget { name, kind, listed, expect, matching, devices } = target;
             text += &if *listed {
-                format!("target {}: {matching} of the ports match, expected {expect}\n", printable(name))
+                let what = if *kind == "ble" { "Bluetooth devices" } else { "ports" };
+                let of = if devices == matching {
+                    String::new()
+                } else if *devices == 1 {
+                    ", all of one device".to_owned()
+                } else {
+                    format!(" (of {devices} devices)")
+                };
+                format!("target {}: {matching} of the {what} match{of}, expected {expect}\n", printable(name))
             } else {
-                format!("target {}: {kind} devices are not looked for here\n", printable(name))
+                let how = if *kind == "ble" { " without --ble" } else { "" };
+                format!("target {}: {kind} devices are not looked for here{how}\n", printable(name))
             };
         }
         text
@@ -222,26 +274,33 @@ impl ListedPort {
 
 impl Opinion {
     fn new(target: &Target, port: &Port) -> Self {
-        let mismatch = matches(&target.matcher, port).err();
-        let matches = mismatch.is_none();
-        let (key, expected, actual) = match mismatch {
-            Some(mismatch) => (Some(mismatch.key), Some(mismatch.expected), mismatch.actual),
-            None => (None, None, None),
-        };
-        Self { target: target.name.clone(), matches, key, expected, actual }
+        let runs = matches(&target.matcher, port);
+        let name = Address::Serial(name_in_plan(&target.matcher, port)).to_string();
+        Self {
+            in_bootloader: runs == Ok(Firmware::Bootloader),
+            ..Self::of(target, name, mismatches(&target.matcher, port))
+        }
     }
 
-    fn text(&self) -> String {
+    /// What it says of a device that `run` would call `address`.
+    pub(super) fn of(target: &Target, address: String, mismatches: Vec<Mismatch>) -> Self {
+        let matches = mismatches.is_empty();
+        let address = matches.then_some(address);
+        Self { target: target.name.clone(), matches, address, in_bootloader: false, mismatches }
+    }
+
+    /// What it says of the port or device at `address`.
+    pub(super) fn text(&self, address: &str) -> String {
         let target = printable(&self.target);
-        match (self.key, &self.expected) {
-            (Some(key), Some(expected)) => {
-                let actual = self
-                    .actual
-                    .as_deref()
-                    .map_or("the port has none".to_owned(), |actual| format!("got `{}`", printable(actual)));
-                format!("{target}: no: {key}: expected `{}`, {actual}", printable(expected))
+        let reasons: Vec<String> =
+            self.mismatches.iter().map(|mismatch| printable(&mismatch.to_string())).collect();
+        match &self.address {
+            None => format!("{target}: no: {}", reasons.join("; ")),
+            Some(_) if self.in_bootloader => {
+                format!("{target}: matches, but is in its bootloader: its application is waited for")
             }
-            _ => format!("{target}: matches"),
+            Some(name) if name != address => format!("{target}: matches, as {}", printable(name)),
+            Some(_) => format!("{target}: matches"),
         }
     }
 }
@@ -262,7 +321,7 @@ fn kind(kind: &MatchKind) -> &'static str {
 }
 
 /// A text from a device, safe to show: what would move the cursor or change colours is escaped.
-fn printable(text: &str) -> String {
+pub(super) fn printable(text: &str) -> String {
     text.chars()
         .flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] })
         .collect()
@@ -299,7 +358,7 @@ mod tests {
                 kind,
                 bootloader_usb: None,
                 serial_number: serial.map(|text| Pattern::new(text).unwrap()),
-                product: None,
+                product: serial.map(|_| Pattern::new("Zephyr.*").unwrap()),
                 hub_path: None,
             },
             link: LinkOptions::default(),
@@ -343,10 +402,10 @@ serial:/dev/ttyS0    -            -              -         -
         for line in [
             "  sensors: matches\n",
             "  a device that several targets match is refused: sensors, all\n",
-            "  sensors: no: serial_number: expected `FF.*`, got `AA`\n",
+            "  sensors: no: serial_number: expected `FF.*`, got `AA`; product: expected `Zephyr.*`, got `\\u{1b}[31mred\\n`\n",
             "  all: no: usb: expected `2fe3:0004`, the port has none\n",
             "target sensors: 1 of the ports match, expected 24\n",
-            "target all: 2 of the ports match, expected 24\n",
+            "target all: 2 of the ports match, all of one device, expected 24\n",
             "target racks: tcp devices are not looked for here\n",
         ] {
             assert!(text.contains(line), "{line}\n{text}");
@@ -362,18 +421,32 @@ serial:/dev/ttyS0    -            -              -         -
         assert_eq!(json["ports"][0]["address"], "serial:/dev/ttyACM0");
         assert_eq!(json["ports"][0]["usb"]["hub_path"], "1-2.3");
         assert_eq!(json["ports"][0]["targets"][0]["matches"], true);
-        assert_eq!(json["ports"][1]["targets"][0]["key"], "serial_number");
-        assert_eq!(json["ports"][1]["targets"][0]["actual"], "AA");
+        assert_eq!(json["ports"][0]["targets"][0]["address"], "serial:/dev/ttyACM0");
+        let expected = serde_json::json!([
+            { "key": "serial_number", "expected": "FF.*", "actual": "AA" },
+            { "key": "product", "expected": "Zephyr.*", "actual": "\u{1b}[31mred\n" },
+        ]);
+        assert_eq!(json["ports"][1]["targets"][0]["mismatches"], expected);
+        assert!(json["ports"][1]["targets"][0]["address"].is_null());
         assert!(json["ports"][2]["usb"].is_null());
         assert_eq!(json["targets"][1]["matching"], 2);
+        assert_eq!(json["targets"][1]["devices"], 1, "two ports of one board");
     }
 
     #[test]
-    fn what_is_not_there_yet_is_told() {
-        let (mut out, mut err) = (Vec::new(), Vec::new());
-        let args = ListArgs { plan: None, json: false, ble: Some(10) };
-        assert_eq!(run(&args, &mut out, &mut err), Exit::Usage);
-        assert!(out.is_empty());
-        assert!(String::from_utf8(err).unwrap().contains("cli.not_supported"));
+    fn a_port_is_called_what_run_calls_it_and_a_bootloader_is_told() {
+        let mut ports = ports();
+        ports[0].links.push("/dev/serial/by-path/jig-1".into());
+        let mut plan = plan();
+        plan.targets[0].matcher.kind =
+            MatchKind::Port(vec![glob::Pattern::new("/dev/serial/by-path/*").unwrap()]);
+        plan.targets[1].matcher.bootloader_usb = Some(Pattern::new("2fe3:0004:2").unwrap());
+        let listing = Listing::new(&ports, Some(&plan));
+        let text = listing.text();
+        assert!(text.contains("  sensors: matches, as serial:/dev/serial/by-path/jig-1\n"), "{text}");
+        assert!(text.contains("  all: matches, but is in its bootloader"), "{text}");
+        let json: serde_json::Value = serde_json::from_str(&listing.json()).unwrap();
+        assert_eq!(json["ports"][0]["targets"][0]["address"], "serial:/dev/serial/by-path/jig-1");
+        assert_eq!(json["ports"][1]["targets"][1]["in_bootloader"], true);
     }
 }

@@ -7,6 +7,7 @@ mod diagnose;
 pub mod image;
 mod link;
 pub mod list;
+mod list_ble;
 mod logging;
 pub mod man;
 mod output;

@@ -4,6 +4,7 @@
 mod conversation;
 mod error;
 mod files;
+mod long_messages;
 mod options;
 mod received;
 mod shell;

@@ -1,6 +1,7 @@
 //! Links to devices, and how devices are found. Platform code lives below this module only.
 
 mod address;
+pub mod ble;
 mod detached;
 mod discover;
 mod link;
@@ -11,21 +12,27 @@ mod ports;
 mod resolve;
 mod serial;
 mod stream;
+#[cfg(target_os = "linux")]
+mod sysfs;
 mod tcp;
 mod trace;
 mod udp;
 mod usb;
+mod usb_port;
+mod watch;
 pub(crate) mod wire;
 
 pub use address::{Address, AddressError, DEFAULT_UDP_PORT, HostPort};
 pub use discover::{Candidate, Discovery, MAX_ADDRESSES};
-pub use link::{Connector, Framing, Link, LinkError, LinkErrorKind, LinkProperties};
-pub use matching::{Mismatch, matches, matches_name, matches_usb};
+pub use link::{Connector, Firmware, Framing, Link, LinkError, LinkErrorKind, LinkProperties};
+pub use matching::{Mismatch, matches, matches_name, matches_usb, mismatches, name_in_plan};
 pub use memory::{MemoryConnector, MemoryLink, MemoryPeer};
 pub use ports::{Port, Ports, SystemPorts};
 pub use serial::{SerialConnector, SerialOptions};
 pub use tcp::TcpConnector;
 pub use trace::WireLog;
 pub use udp::{MAX_MESSAGE_V4, MAX_MESSAGE_V6, UdpConnector, UdpHub};
-pub use usb::{UsbConnector, UsbFingerprint};
+pub use usb::UsbFingerprint;
+pub use usb_port::{UsbConnector, device_key};
+pub use watch::{Listing, PortWatch, Twins};
 pub use wire::TARGET as WIRE_TARGET;

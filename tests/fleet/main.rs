@@ -1,6 +1,8 @@
 //! Whole runs against simulated devices in virtual time: scheduler, reporter and device actors as they are, every verdict
 //! held against what is true of the device.
 
+mod adapters;
+mod bus;
 mod device_steps;
 mod happy;
 mod interrupts;
@@ -9,4 +11,6 @@ mod links;
 mod policy;
 mod tap;
 mod trouble;
+mod usb;
+mod usb_trouble;
 mod verdicts;
