@@ -365,6 +365,25 @@ async fn a_bridge_carries_its_line_to_a_serial_server() {
     Imported::configured(bus.address(), "1-1").await;
 }
 
+/// On a connection that is kept the next list comes when it is another one, or after a second.
+#[tokio::test]
+async fn a_client_that_asks_again_is_told_when_something_changes() {
+    let (_fleet, bus, server) = bus_of(&SimSpec { count: 2, ..spec(UsbSpec::default()) });
+    let mut lists = TcpStream::connect(server).await.unwrap();
+    assert_eq!(list_on(&mut lists).await.len(), 2);
+    let start = Instant::now();
+    let (listed, ()) = tokio::join!(list_on(&mut lists), async {
+        sleep(Duration::from_millis(200)).await;
+        bus.unplug(0);
+    });
+    assert_eq!(busids(&listed), ["1-2"]);
+    assert!((200..900).contains(&start.elapsed().as_millis()), "{:?}", start.elapsed());
+    let start = Instant::now();
+    assert_eq!(busids(&list_on(&mut lists).await), ["1-2"]);
+    assert!(start.elapsed() >= Duration::from_secs(1), "{:?}", start.elapsed());
+    assert_eq!(list(server).await.len(), 1, "who asks for the first time is answered at once");
+}
+
 /// Whatever a client sends: its connection is closed, its board free again, and others do not notice.
 #[tokio::test]
 async fn what_is_no_usbip_is_let_go() {
