@@ -168,13 +168,24 @@ async fn a_bridge_chip_stays_while_the_device_behind_it_resets() {
     let usb = UsbSpec { kind: UsbKind::Cp210x, ..UsbSpec::default() };
     let (fleet, bus, server) = bus_of(&SimSpec { boot_log: true, ..spec(usb) });
     assert_eq!(list(server).await[0].interfaces, [[0xff, 0, 0]]);
+    fleet.device(0).reset_line();
+    sleep(Duration::from_millis(150)).await;
+    let mut board = Imported::configured(server, "1-1").await;
+    board.ask(CP210X).await;
+    assert!(board.is_silent_for(Duration::from_millis(50)).await, "what was said before is lost");
+    fleet.device(0).reset_line();
+    let heard = board.returned().await.unwrap().data;
+    assert!(heard.starts_with(b"*** Booting MCUboot"), "{}", heard.escape_ascii());
+    drop(board);
+    until(|| !bus.board(0).imported).await;
+    sleep(Duration::from_millis(150)).await;
     let mut client = open(server, "1-1", CP210X).await;
     client.get(&Reset::default()).await;
     sleep(Duration::from_millis(200)).await;
     client.get(&echo("same link")).await;
     let state = bus.board(0);
-    assert_eq!((state.enumerations, state.id.to_string().as_str()), (1, "10c4:ea60"));
-    assert_eq!(fleet.device(0).boots(), 1);
+    assert_eq!((state.enumerations, state.id.to_string().as_str()), (2, "10c4:ea60"));
+    assert_eq!(fleet.device(0).boots(), 3);
 }
 
 #[tokio::test]
@@ -460,6 +471,21 @@ fn descriptions_that_cannot_be_are_told() {
     assert_eq!(problems("{ usb: { id: 2fe3:0004, bootloader: { id: '2fe3:0100', ms: 500 } } }"), [""; 0]);
     assert_eq!(problems("{ transport: udp, usb: {} }"), ["transport"]);
     assert_eq!(problems("{ usb: { kind: cp210x, updated: { product: x } } }"), ["usb.updated"]);
+    // A board of another kind than its device boots as.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let bus = UsbBus::listen("127.0.0.1:0".parse().unwrap()).unwrap();
+        let plain = Fleet::new(&SimSpec::default()).unwrap();
+        assert_eq!(bus.add_fleet(&plain).unwrap_err().field, "usb.kind");
+        let native = Fleet::new(&spec(UsbSpec::default())).unwrap();
+        let bridge = UsbSpec { kind: UsbKind::Cp210x, ..UsbSpec::default() };
+        assert_eq!(bus.add(&native, 0, bridge).unwrap_err().field, "usb.kind");
+        let id = UsbKind::CdcAcm.usual_id();
+        let bootloader = Some(BootloaderSpec { id, ms: 5, serial_number: None, product: None });
+        let waiting = UsbSpec { bootloader, ..UsbSpec::default() };
+        assert_eq!(bus.add(&native, 0, waiting).unwrap_err().field, "usb.bootloader");
+        assert!(bus.is_empty());
+    });
     let wrong = serde_yaml::from_str::<SimSpec>("{ usb: { id: 2fe3 } }").unwrap_err().to_string();
     assert!(wrong.contains("expected a USB id as 2fe3:0004"), "{wrong}");
 }
