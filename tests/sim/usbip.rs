@@ -270,7 +270,9 @@ async fn dtr_resets_a_board_where_it_is_wired_so() {
         let setup = lines(3);
         board.submit((0, false), 0, setup, &[]).await;
         if reset_on_open {
+            let start = Instant::now();
             board.gone().await;
+            assert!(start.elapsed() < Duration::from_millis(80), "at once, not when it has booted");
         } else {
             assert_eq!(board.returned().await.unwrap().status, 0);
         }
