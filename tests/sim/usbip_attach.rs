@@ -55,8 +55,12 @@ async fn boards_are_attached_and_come_back_to_their_ports() {
     }
     status(folder.path(), &[0, 1, 4, 5]);
     assert_eq!(attacher.look().await.unwrap(), [], "they wait for their ports, and the fifth was told of");
-    status(folder.path(), &[1, 4, 5]);
-    assert_eq!(ports(&attacher.look().await.unwrap()), [("1-1", Some(0))]);
+    status(folder.path(), &[0, 4, 5]);
+    assert_eq!(
+        ports(&attacher.look().await.unwrap()),
+        [("1-3", Some(1))],
+        "its own, which no other one takes"
+    );
 
     // At the end what is attached is taken off.
     status(folder.path(), &[0, 1, 4]);

@@ -11,7 +11,8 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::board::{Board, Import};
 use super::bus::Boards;
-use super::protocol::{Broken, OpRequest, UrbRequest, devlist_reply, import_reply};
+use super::protocol::{Broken, OpRequest, devlist_reply, import_reply};
+use super::urb::UrbRequest;
 
 /// How long a client may take for its next request while it has imported nothing.
 const IDLE: Duration = Duration::from_secs(30);
