@@ -72,17 +72,16 @@ pub struct SimArgs {
     )]
     pub usbip: Option<SocketAddr>,
     /// Attach boards to this machine, and attach them again when they come back after a reset: those of `--usbip`, or
-    /// else those that a USB/IP server offers, by default the one at 127.0.0.1, port 3240. Linux with the module
+    /// else those that the USB/IP server there offers, by default the one at 127.0.0.1, port 3240. Linux with the module
     /// vhci-hcd only, as root. The boards are taken off at the end.
     #[arg(
         long,
         value_name = "HOST[:PORT]",
         num_args = 0..=1,
-        default_missing_value = "127.0.0.1",
         value_parser = sim_usbip::parse_server,
         conflicts_with_all = ["kind", "host", "port", "link_dir"]
     )]
-    pub attach: Option<String>,
+    pub attach: Option<Option<String>>,
     /// End by itself after this time, for example 30s.
     #[arg(long = "for", value_name = "TIME", value_parser = humantime::parse_duration)]
     pub time: Option<Duration>,
@@ -116,11 +115,8 @@ pub fn run(args: &SimArgs, out: &mut dyn Write, err: &mut dyn Write) -> Exit {
 }
 
 fn try_run(args: &SimArgs, out: &mut dyn Write) -> Result<(), Vec<Cause>> {
-    let described = args.count.is_some() || !args.spec.is_empty() || args.fault.is_some();
-    if args.usbip.is_none() && args.attach.is_some() && described {
-        let message =
-            "expected `--usbip` beside a description of devices and `--attach`, got `--attach` alone";
-        return Err(vec![bad_description(message.to_owned())]);
+    if args.attach.is_some() {
+        check_attach(args).map_err(|message| vec![bad_description(message.to_owned())])?;
     }
     let specs = specs_of(args)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -130,10 +126,30 @@ fn try_run(args: &SimArgs, out: &mut dyn Write) -> Result<(), Vec<Cause>> {
     runtime.block_on(async {
         match (args.usbip, &args.attach) {
             (Some(address), _) => sim_usbip::serve(args, &specs, address, out).await,
-            (None, Some(server)) => sim_usbip::attach(args, server.clone(), out).await,
+            (None, Some(server)) => sim_usbip::attach(args, server.as_deref(), out).await,
             (None, None) => serve(args, &specs, out).await,
         }
     })
+}
+
+/// Options that mean nothing beside `--attach` are no silent ones.
+fn check_attach(args: &SimArgs) -> Result<(), &'static str> {
+    if args.usbip.is_some() {
+        return match args.attach {
+            Some(Some(_)) => {
+                Err("expected `--attach` without a server beside `--usbip`: it attaches its own boards")
+            }
+            _ => Ok(()),
+        };
+    }
+    let numbers = args.count.is_some() || args.buf_size.is_some() || args.buf_count.is_some();
+    let texts = args.baud.is_some() || args.image_version.is_some() || args.fault.is_some();
+    if numbers || texts || !args.spec.is_empty() {
+        return Err(
+            "expected `--usbip` beside a description of devices and `--attach`, got `--attach` alone",
+        );
+    }
+    Ok(())
 }
 
 /// The descriptions that the options make: one, or one for each `--spec`.

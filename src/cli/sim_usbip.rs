@@ -91,7 +91,12 @@ fn print(args: &SimArgs, bus: &UsbBus, names: &[String], out: &mut dyn Write) ->
 }
 
 /// Attaches the boards of another server until the end.
-pub(super) async fn attach(args: &SimArgs, server: String, out: &mut dyn Write) -> Result<(), Vec<Cause>> {
+pub(super) async fn attach(
+    args: &SimArgs,
+    server: Option<&str>,
+    out: &mut dyn Write,
+) -> Result<(), Vec<Cause>> {
+    let server = server.map_or_else(|| format!("127.0.0.1:{USBIP_PORT}"), str::to_owned);
     let signals = signals()?;
     tokio::select! {
         result = keep_attached(args, server, out) => result.map_err(|cause| vec![cause]),

@@ -129,6 +129,8 @@ fn the_command_prints_its_boards() {
 #[case(&["--usbip", "192.0.2.1:3240"], 102, "error[station.endpoint]: expected to listen at 192.0.2.1:3240")]
 #[case(&["--usbip", "--kind", "udp"], 2, "cannot be used with")]
 #[case(&["--attach", "a:b:c"], 2, "expected a host as testrack")]
+#[case(&["--usbip", "127.0.0.1:0", "--attach", "rack"], 2, "expected `--attach` without a server beside `--usbip`")]
+#[case(&["--attach", "--baud", "9600"], 2, "expected `--usbip` beside a description of devices")]
 #[case(&["--attach", "--count", "2"], 2, "expected `--usbip` beside a description of devices")]
 fn the_command_says_what_it_cannot_do(#[case] arguments: &[&str], #[case] exit: i32, #[case] text: &str) {
     let (code, out, err) = command(arguments);
