@@ -16,6 +16,7 @@ pub mod run;
 pub mod schema;
 mod signals;
 pub mod sim;
+mod sim_usbip;
 pub mod smp;
 pub mod update;
 
