@@ -279,9 +279,10 @@ fn reader_and_schema_refuse_the_same_shapes(#[case] from: &str, #[case] to: &str
 fn reader_and_schema_accept_the_same_shapes(#[case] from: &str, #[case] to: &str) {
     assert!(WHOLE.contains(from), "{from}");
     let text = WHOLE.replacen(from, to, 1);
-    let refused = read(&text).unwrap_err();
-    let other: Vec<_> = refused.items().iter().filter(|item| item.code != "plan.not_supported").collect();
-    assert!(other.is_empty(), "{refused}");
+    if let Err(refused) = read(&text) {
+        let other: Vec<_> = refused.items().iter().filter(|item| item.code != "plan.not_supported").collect();
+        assert!(other.is_empty(), "{refused}");
+    }
     let errors: Vec<String> = SCHEMA.iter_errors(&as_json(&text)).map(|error| error.to_string()).collect();
     assert!(errors.is_empty(), "{errors:#?}");
 }
