@@ -71,7 +71,7 @@ fn the_simulated_example_needs_no_file_and_no_hardware() {
         })
         .sum();
     assert!(devices >= 8, "{devices}");
-    assert_eq!(plan.images["app"].version(), "2.0.0");
+    assert_eq!(plan.images["app"].members()[0].image.version(), "2.0.0");
     assert!(plan.targets.iter().all(|target| target.steps.contains(&Step::Confirm)));
 }
 

@@ -7,7 +7,7 @@ use super::keys::{ERASE, Kind, RESET, STEPS, StepForm, Table, Takes, UPLOAD, VER
 use super::model::Step;
 use super::problems::{excerpt, suggest};
 use super::reader::{Fields, Reader};
-use super::rules;
+use super::{packages, rules};
 use super::scalar::Resolved;
 use super::yaml::{Node, Value};
 
@@ -22,12 +22,16 @@ pub(super) fn read(target: &Fields<'_>, images: &Images, simulated: bool) -> Vec
     let reader = target.reader;
     let Some(node) = target.get("steps") else { return default_steps(target, images, simulated) };
     let nodes = reader.list(node, "`steps`", "steps").unwrap_or_default();
-    let steps: Vec<_> = nodes
-        .iter()
-        .filter_map(|node| Some((read_step(reader, node, images, simulated)?, node.at.clone())))
-        .collect();
+    let mut steps = Vec::new();
+    let mut whole = true;
+    for node in nodes {
+        let read = read_step(reader, node, images, simulated);
+        let expanded = read.and_then(|step| packages::expand(reader, step, node, images));
+        whole &= expanded.is_some();
+        steps.extend(expanded.unwrap_or_default().into_iter().map(|step| (step, node.at.clone())));
+    }
     // Without every step nothing is certain about their order.
-    if steps.len() == nodes.len() {
+    if whole {
         rules::check_order(reader.problems, &steps, images);
     }
     steps.into_iter().map(|(step, _)| step).collect()
@@ -48,12 +52,10 @@ fn default_steps(target: &Fields<'_>, images: &Images, simulated: bool) -> Vec<S
         return Vec::new();
     };
     check_image(reader, image, &target.node.at, images, simulated);
-    vec![
-        Step::Upload { image: image.clone(), image_number: 0, upgrade_only: false, force: false },
-        Step::TestBoot,
-        Step::Confirm,
-        Step::Reset { force: false, boot_mode: None },
-    ]
+    let upload = Step::Upload { image: image.clone(), image_number: 0, upgrade_only: false, force: false };
+    let mut steps = packages::expand(reader, upload, target.node, images).unwrap_or_default();
+    steps.extend([Step::TestBoot, Step::Confirm, Step::Reset { force: false, boot_mode: None }]);
+    steps
 }
 
 fn read_step(reader: &Reader<'_>, node: &Node, images: &Images, simulated: bool) -> Option<Step> {
@@ -225,7 +227,7 @@ fn read_hash(fields: &Fields<'_>, images: &Images) -> Option<Vec<u8>> {
     let node = fields.get("hash")?;
     let text = fields.text("hash")?;
     if let Some(image) = images.get(text) {
-        return Some(image.image.as_ref()?.hash().to_vec());
+        return packages::hash_of(fields, text, image);
     }
     match hex::decode(text) {
         Ok(hash) if HASH_LENGTHS.contains(&hash.len()) => return Some(hash),

@@ -3,6 +3,7 @@
 
 mod board;
 mod confirm_and_reset;
+mod packages;
 mod retries;
 mod slots;
 mod test_boot;
