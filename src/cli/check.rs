@@ -116,7 +116,8 @@ fn describe_image(name: &str, set: &ImageSet) -> String {
     let members = set.members();
     let is_package = members.iter().any(|member| member.file.is_some());
     if is_package {
-        let images = if members.len() == 1 { "1 image".to_owned() } else { format!("{} images", members.len()) };
+        let images =
+            if members.len() == 1 { "1 image".to_owned() } else { format!("{} images", members.len()) };
         let _ = writeln!(text, "  image {name}: package of {images}");
     }
     for member in members {

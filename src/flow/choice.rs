@@ -14,11 +14,7 @@ use super::slots::{active, no_running_image};
 ///
 /// # Errors
 /// `device.no_running_image`; `image.wrong_slot` where there is none for that slot; `internal.no_image`.
-pub(super) fn choose(
-    members: &[Member],
-    state: &ImageState,
-    image_number: u32,
-) -> Result<Arc<Image>, Cause> {
+pub(super) fn choose(members: &[Member], state: &ImageState, image_number: u32) -> Result<Arc<Image>, Cause> {
     let Some(first) = members.first() else { return Err(no_image(image_number)) };
     if members.len() == 1 && first.slot.is_none() {
         return Ok(Arc::clone(&first.image));

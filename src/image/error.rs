@@ -40,7 +40,8 @@ impl ImageError {
     }
 
     /// Names the file of a package that has the fault.
-    pub(super) fn in_member(self, name: &str) -> Self {
+    #[must_use]
+    pub fn in_member(self, name: &str) -> Self {
         Self { fault: Box::new(Fault::InZip { member: shown(name), fault: self.fault }), file: self.file }
     }
 

@@ -168,6 +168,18 @@ impl Layout {
         })
     }
 
+    /// Length of the protected TLV area with its header, in bytes; 0 where there is none.
+    #[must_use]
+    pub fn protected_size(&self) -> usize {
+        usize::from(self.header.protected_tlv_size)
+    }
+
+    /// Length of the unprotected TLV area with its header, in bytes.
+    #[must_use]
+    pub fn unprotected_size(&self) -> usize {
+        self.length - self.hashed_length
+    }
+
     /// What the image needs of other images. MCUboot looks for it in the protected TLV area only
     /// (`boot_verify_slot_dependencies`).
     pub fn dependencies(&self) -> impl Iterator<Item = Dependency> {

@@ -76,7 +76,8 @@ impl Inspection {
     }
 
     /// Nothing is known but the error.
-    pub(super) fn failed(error: ImageError) -> Self {
+    #[must_use]
+    pub fn failed(error: ImageError) -> Self {
         Self { layout: None, hash_check: None, trailer: None, image: Err(error) }
     }
 }

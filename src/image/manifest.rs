@@ -242,7 +242,10 @@ mod tests {
                 modified: Some(1_690_000_000),
             }
         );
-        assert_eq!((net.image_number, net.load_address, net.soc.as_deref()), (Some(1), Some(0x0100_8800), None));
+        assert_eq!(
+            (net.image_number, net.load_address, net.soc.as_deref()),
+            (Some(1), Some(0x0100_8800), None)
+        );
         assert_eq!(net.version, None, "`version` is of the other core's bootloader");
     }
 

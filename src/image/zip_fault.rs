@@ -113,8 +113,7 @@ fn listed(names: &[String]) -> String {
     if names.is_empty() {
         return "an empty archive".into();
     }
-    let mut text =
-        names.iter().take(LISTED).map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+    let mut text = names.iter().take(LISTED).map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
     if names.len() > LISTED {
         text.push_str(&format!(" and {} more", names.len() - LISTED));
     }

@@ -160,8 +160,10 @@ fn check_pin(fields: &Fields<'_>, set: Option<&ImageSet>) {
     }
     let Some(set) = set else { return };
     if set.source_sha256() != &pin {
-        let message =
-            format!("the file's SHA-256 is {}, and not what is pinned here", hex::encode(set.source_sha256()));
+        let message = format!(
+            "the file's SHA-256 is {}, and not what is pinned here",
+            hex::encode(set.source_sha256())
+        );
         let help = "name the file that was meant, or pin the new hash";
         problems.add("plan.image_sha256", &node.at, message, help);
     }

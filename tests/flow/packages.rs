@@ -78,7 +78,11 @@ impl Device {
             if (!pending && !unconfirmed) || self.stubborn.contains(&number) {
                 continue;
             }
-            if self.xip { pair.used = other } else { pair.slots.swap(0, 1) }
+            if self.xip {
+                pair.used = other
+            } else {
+                pair.slots.swap(0, 1)
+            }
             if pending {
                 pair.slots[1 - pair.used].as_mut().expect("what ran before").confirmed = true;
             }
@@ -344,5 +348,9 @@ fn what_cannot_be_known_of_a_dependency_is_said() {
     let mut device = Device::new(2, package(&[(0, None, app)]));
     let (result, ended) = run(&mut device, vec![upload_to(0), Step::TestBoot]);
     assert_eq!(result.verdict, Verdict::Passed);
-    assert!(ended[0].detail.notes[0].contains("does not compare build numbers"), "{:?}", ended[0].detail.notes);
+    assert!(
+        ended[0].detail.notes[0].contains("does not compare build numbers"),
+        "{:?}",
+        ended[0].detail.notes
+    );
 }

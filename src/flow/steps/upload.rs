@@ -117,7 +117,8 @@ impl UploadStep {
         match if runs { Ok(Vec::new()) } else { dependency::check(&image, &self.beside, state) } {
             // Looked at again after a reset that settled the slots.
             Ok(notes) => {
-                let new = notes.into_iter().filter(|note| !self.detail.notes.contains(note)).collect::<Vec<_>>();
+                let new =
+                    notes.into_iter().filter(|note| !self.detail.notes.contains(note)).collect::<Vec<_>>();
                 self.detail.notes.extend(new);
             }
             Err(cause) => return self.broke(cause),
