@@ -82,7 +82,7 @@ fn simulated_images_of_different_versions_are_different_images() {
             "version: 1\nimages: {{ app: {{ sim: {{ version: \"{version}\", size: 2KiB }} }} }}\n\
              targets: [{{ name: a, match: {{ sim: {{}} }} }}]\n"
         );
-        std::sync::Arc::clone(&read(&text).unwrap().images["app"])
+        std::sync::Arc::clone(&read(&text).unwrap().images["app"].members()[0].image)
     };
     let (one, other) = (image("2.0.0"), image("2.0.1"));
     assert_ne!(one.hash(), other.hash());

@@ -3,7 +3,6 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fs;
-use std::io::{Cursor, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -16,7 +15,11 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 use zip::CompressionMethod;
-use zip::write::{SimpleFileOptions, ZipWriter};
+
+#[path = "common/package.rs"]
+mod package;
+
+use package::{pack, pack_with};
 
 #[fixture]
 fn folder() -> TempDir {
@@ -25,19 +28,6 @@ fn folder() -> TempDir {
 
 fn image(version: &str) -> Vec<u8> {
     ImageBuilder::new().version(version).header_size(32).payload(version.as_bytes()).build()
-}
-
-fn pack_with(method: CompressionMethod, entries: &[(&str, &[u8])]) -> Vec<u8> {
-    let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
-    for (name, content) in entries {
-        zip.start_file(*name, SimpleFileOptions::default().compression_method(method)).unwrap();
-        zip.write_all(content).unwrap();
-    }
-    zip.finish().unwrap().into_inner()
-}
-
-fn pack(entries: &[(&str, &[u8])]) -> Vec<u8> {
-    pack_with(CompressionMethod::Stored, entries)
 }
 
 fn manifest(files: &Value) -> Vec<u8> {

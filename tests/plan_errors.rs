@@ -9,12 +9,17 @@ use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use assert_cmd::Command;
-use flashfleet::image::ImageBuilder;
+use flashfleet::image::{ImageBuilder, TlvType};
 use flashfleet::plan::{self, Diagnostics, Place, Plan};
 use proptest::prelude::*;
 use rstest::rstest;
 use serde_json::Value;
 use tempfile::TempDir;
+
+#[path = "common/package.rs"]
+mod package;
+
+use package::pack;
 
 /// A folder with the images that the plans of these tests name.
 static IMAGES: LazyLock<TempDir> = LazyLock::new(|| {
@@ -26,6 +31,21 @@ static IMAGES: LazyLock<TempDir> = LazyLock::new(|| {
     write("truncated.bin", &app[..app.len() - 20]);
     write("firmware.elf", b"\x7fELF\x01\x01\x01\0\0\0\0\0\0\0\0\0");
     write("app.zip", b"PK\x03\x04");
+    let app = |needs: [u8; 12]| {
+        let builder = ImageBuilder::new().version("2.4.0").payload(&[3; 100]);
+        builder.protected_tlv(TlvType::DEPENDENCY, &needs).build()
+    };
+    let app = app([1, 0, 0, 0, 1, 5, 0, 0, 0, 0, 0, 0]);
+    let net = |version: &str| ImageBuilder::new().version(version).payload(&[4; 100]).build();
+    let two =
+        br#"{"files": [{"file": "app.bin", "image_index": "0"}, {"file": "net.bin", "image_index": "1"}]}"#;
+    let packages = [("dfu.zip", "1.5.0"), ("older.zip", "1.4.9")];
+    for (name, version) in packages {
+        write(name, &pack(&[("manifest.json", two), ("app.bin", &app), ("net.bin", &net(version))]));
+    }
+    write("hollow.zip", &pack(&[("manifest.json", two), ("net.bin", &net("1.5.0"))]));
+    let pair = br#"{"files": [{"file": "a", "image_index": 0, "slot": 0}, {"file": "b", "image_index": 0, "slot": 1}]}"#;
+    write("pair.zip", &pack(&[("manifest.json", pair), ("a", &net("2.0.0")), ("b", &net("2.0.1"))]));
     for name in ["ed25519.bin", "ed25519.pub.pem", "other.pub.pem"] {
         fs::copy(Path::new("tests/data/images").join(name), folder.path().join(name)).unwrap();
     }
@@ -87,6 +107,7 @@ fn annotations(text: &str) -> Vec<Expected<'_>> {
 #[case::lists("lists.yaml")]
 #[case::lists_images("lists-images.yaml")]
 #[case::matches("matches.yaml")]
+#[case::packages("packages.yaml")]
 #[case::policy("policy.yaml")]
 #[case::policy_share("policy-share.yaml")]
 #[case::ranges("ranges.yaml")]
@@ -141,6 +162,29 @@ fn the_plan_that_the_cases_below_break_is_valid() {
     assert_eq!(plan.name, "plan");
     let steps: Vec<String> = plan.targets[0].steps.iter().map(plan::Step::name).collect();
     assert_eq!(steps, ["upload app", "test-boot", "confirm", "reset"]);
+}
+
+#[rstest]
+#[case::all("upload: dfu", &["upload dfu", "upload dfu to image 1"])]
+#[case::all_by_map("upload: { image: dfu }", &["upload dfu", "upload dfu to image 1"])]
+#[case::one("upload: { image: dfu, image_number: 1 }", &["upload dfu to image 1"])]
+#[case::a_pair_is_one("upload: pair", &["upload pair"])]
+#[case::of_its_own("upload: { image: app, image_number: 3 }", &["upload app to image 3"])]
+fn an_upload_of_a_package_is_one_of_each_image(#[case] step: &str, #[case] names: &[&str]) {
+    let text = format!(
+        "version: 1\nimages: {{ app: {{ file: app.bin }}, dfu: {{ file: dfu.zip }}, pair: {{ file: pair.zip }} }}\n\
+         targets: [{{ name: a, match: {{ usb: \"2fe3:.*\" }}, steps: [{step}] }}]\n"
+    );
+    let plan = parse(&text).unwrap();
+    assert_eq!(plan.targets[0].steps.iter().map(plan::Step::name).collect::<Vec<_>>(), names);
+}
+
+#[test]
+fn the_default_steps_upload_every_image_of_a_package() {
+    let plan = parse(&GOOD.replace("app.bin", "dfu.zip, version: \">=1\"")).unwrap();
+    let steps: Vec<String> = plan.targets[0].steps.iter().map(plan::Step::name).collect();
+    assert_eq!(steps, ["upload app", "upload app to image 1", "test-boot", "confirm", "reset"]);
+    assert_eq!(plan.images["app"].members().len(), 2);
 }
 
 #[rstest]
@@ -396,7 +440,7 @@ fn the_command_says_what_a_valid_plan_will_do() {
     let document: Value = serde_json::from_slice(&shown.get_output().stdout).unwrap();
     assert_eq!((&document["valid"], &document["problems"]), (&true.into(), &Value::Array(vec![])));
     assert_eq!(document["plan"]["images"][0]["version"], "1.2.3");
-    let hash = plan::load(&path).unwrap().images["app"].hash().to_vec();
+    let hash = plan::load(&path).unwrap().images["app"].members()[0].image.hash().to_vec();
     assert_eq!(document["plan"]["images"][0]["hash"], hex::encode(hash));
     assert_eq!(document["plan"]["targets"][0]["steps"][1], "test-boot");
 }

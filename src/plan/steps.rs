@@ -33,6 +33,7 @@ pub(super) fn read(target: &Fields<'_>, images: &Images, simulated: bool) -> Vec
     // Without every step nothing is certain about their order.
     if whole {
         rules::check_order(reader.problems, &steps, images);
+        packages::check_dependencies(reader.problems, &steps, images);
     }
     steps.into_iter().map(|(step, _)| step).collect()
 }

@@ -3,6 +3,8 @@
 
 mod board;
 mod confirm_and_reset;
+#[path = "../common/package.rs"]
+mod package;
 mod packages;
 mod retries;
 mod slots;

@@ -2,19 +2,19 @@
 //! pending one is swapped in, or run where it lies, at the next reset.
 
 use std::collections::BTreeMap;
-use std::io::{Cursor, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
+use flashfleet::cause::{Cause, Class};
 use flashfleet::flow::{Action, DeviceResult, Directive, Flow, FlowConfig, FlowEvent, Outcome, StepEnded};
 use flashfleet::image::{Image, ImageBuilder, ImageSet, PackageInspection, TlvType, Version};
 use flashfleet::plan::Step;
 use flashfleet::report::{Departure, Verdict};
 use flashfleet::smp::message::image::{ImageSlot, ImageState};
 use serde_json::json;
-use zip::write::{SimpleFileOptions, ZipWriter};
 
 use super::board::{figures, reset, slot};
+use super::package::pack;
 
 /// One image of a device: slot numbers as indices, and which one is in use.
 #[derive(Debug, Clone)]
@@ -33,6 +33,8 @@ struct Device {
     marks_first_only: bool,
     /// Image numbers whose pending image does not boot.
     stubborn: Vec<usize>,
+    /// Only the image that executes may be confirmed, as most servers are built.
+    confirms_first_only: bool,
     set: Arc<ImageSet>,
     actions: Vec<Action>,
 }
@@ -47,7 +49,15 @@ impl Device {
         };
         let pairs = (0..count).map(|number| Pair { slots: [Some(old(number)), None], used: 0 }).collect();
         let set = Arc::new(set);
-        Self { pairs, xip: false, marks_first_only: false, stubborn: Vec::new(), set, actions: Vec::new() }
+        Self {
+            pairs,
+            xip: false,
+            marks_first_only: false,
+            stubborn: Vec::new(),
+            confirms_first_only: false,
+            set,
+            actions: Vec::new(),
+        }
     }
 
     fn state(&self) -> ImageState {
@@ -105,6 +115,15 @@ impl Device {
             Action::MarkForTest { hash } => {
                 self.find(hash).pending = true;
                 Outcome::State(self.state())
+            }
+            Action::Confirm { hash } if self.confirms_first_only && self.find(hash).image > 0 => {
+                let code = "smp.img_mgmt.image_confirmation_denied";
+                Outcome::Failed(Cause::new(
+                    Class::Device,
+                    code,
+                    "expected to confirm, got a refusal",
+                    "test first",
+                ))
             }
             Action::Confirm { hash } => {
                 self.find(hash).confirmed = true;
@@ -177,17 +196,14 @@ fn needs(image_number: u8, version: &str) -> Vec<u8> {
 
 /// A package of images: image number, slot, image.
 fn package(images: &[(u32, Option<u32>, Vec<u8>)]) -> ImageSet {
-    let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
-    let mut files = Vec::new();
-    for (index, (number, slot, bytes)) in images.iter().enumerate() {
-        let name = format!("{index}.bin");
-        files.push(json!({"file": name, "image_index": number.to_string(), "slot": slot}));
-        zip.start_file(name, SimpleFileOptions::default()).unwrap();
-        zip.write_all(bytes).unwrap();
-    }
-    zip.start_file("manifest.json", SimpleFileOptions::default()).unwrap();
-    zip.write_all(json!({"format-version": 0, "files": files}).to_string().as_bytes()).unwrap();
-    let bytes = zip.finish().unwrap().into_inner();
+    let name = |index: usize| format!("{index}.bin");
+    let file = |(index, (number, slot, _)): (usize, &(u32, Option<u32>, Vec<u8>))| json!({"file": name(index), "image_index": number.to_string(), "slot": slot});
+    let files: Vec<_> = images.iter().enumerate().map(file).collect();
+    let manifest = json!({"format-version": 0, "files": files}).to_string();
+    let names: Vec<String> = (0..images.len()).map(name).collect();
+    let entries = names.iter().zip(images).map(|(name, (_, _, bytes))| (name.as_str(), bytes.as_slice()));
+    let entries: Vec<_> = entries.chain([("manifest.json", manifest.as_bytes())]).collect();
+    let bytes = pack(&entries);
     ImageSet::of_package(PackageInspection::of_bytes(&bytes).unwrap()).unwrap()
 }
 
@@ -244,6 +260,18 @@ fn one_image_that_does_not_boot_fails_the_device_and_confirms_nothing() {
         assert!(cause.message.contains(&format!("to run as image {stubborn}")), "{cause}");
         assert_eq!(device.count(|action| matches!(action, Action::Confirm { .. })), 0);
     }
+}
+
+#[test]
+fn a_server_that_does_not_confirm_other_images_leaves_all_of_them_on_test() {
+    let set = package(&[(0, None, image("2.0.0", 7).build()), (1, None, image("3.0.0", 8).build())]);
+    let mut device = Device::new(2, set);
+    device.confirms_first_only = true;
+    let (result, _) = run(&mut device, both());
+    assert_eq!((result.verdict, result.on_test), (Verdict::Failed, true));
+    assert!(result.cause.unwrap().help.contains("ALLOW_CONFIRM_NON_ACTIVE_IMAGE_ANY"));
+    // Not a new image beside an old one: at the next reset both go back.
+    assert!(device.pairs.iter().all(|pair| !pair.slots[0].as_ref().unwrap().confirmed));
 }
 
 #[test]
