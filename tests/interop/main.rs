@@ -15,6 +15,7 @@ mod fixtures;
 mod fleet_boards;
 mod fleet_losses;
 mod fleet_native;
+mod fleet_packages;
 mod fleet_reverts;
 mod fleet_run;
 mod fleet_slots;
