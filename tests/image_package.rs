@@ -308,6 +308,9 @@ fn what_unpacks_to_too_much_is_given_up(folder: TempDir) {
 fn what_an_image_needs_and_is_stays_known() {
     let app = ImageBuilder::new()
         .protected_tlv(TlvType::SEC_CNT, &[9, 0, 0, 0])
+        // MCUboot looks for these among the protected ones only.
+        .tlv(TlvType::SEC_CNT, &[8, 0, 0, 0])
+        .tlv(TlvType::DEPENDENCY, &[2, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0])
         .protected_tlv(TlvType::DEPENDENCY, &[1, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0])
         .flags(Flags::COMPRESSED_LZMA2 | Flags::COMPRESSED_ARM_THUMB)
         .build();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::cause::{Cause, Class};
 use crate::image::{Image, Member};
-use crate::smp::message::image::ImageState;
+use crate::smp::message::image::{ImageState, SlotInfoResponse};
 
 use super::slots::{active, no_running_image};
 
@@ -34,6 +34,20 @@ pub(super) fn choose(members: &[Member], state: &ImageState, image_number: u32) 
             Err(Cause::new(Class::Image, "image.wrong_slot", message, help))
         }
     }
+}
+
+/// The cause where a device says which images it has, and one of those that the plan uploads is not among them. Asked
+/// before the first of them is written.
+pub(super) fn missing(slots: &SlotInfoResponse, wanted: impl IntoIterator<Item = u32>) -> Option<Cause> {
+    let has = |number: u32| slots.images.iter().any(|image| image.image == number);
+    let number = wanted.into_iter().find(|number| !slots.images.is_empty() && !has(*number))?;
+    let images = slots.images.iter().map(|image| image.image.to_string()).collect::<Vec<_>>().join(", ");
+    Some(Cause::new(
+        Class::Device,
+        "device.no_such_image",
+        format!("expected the device to have an image {number}, its image numbers are {images}"),
+        "give a package that was built for this device, or say with `image_number` which of its images is meant",
+    ))
 }
 
 fn no_image(image_number: u32) -> Cause {

@@ -1,6 +1,8 @@
 //! Devices with several images, and pairs for direct XIP, against a model of them: each image has two slots, and every
 //! pending one is swapped in, or run where it lies, at the next reset.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +12,7 @@ use flashfleet::flow::{Action, DeviceResult, Directive, Flow, FlowConfig, FlowEv
 use flashfleet::image::{Image, ImageBuilder, ImageSet, PackageInspection, TlvType, Version};
 use flashfleet::plan::Step;
 use flashfleet::report::{Departure, Verdict};
-use flashfleet::smp::message::image::{ImageSlot, ImageState};
+use flashfleet::smp::message::image::{ImageSlot, ImageState, SlotInfoImage, SlotInfoResponse};
 use serde_json::json;
 
 use super::board::{figures, reset, slot};
@@ -35,6 +37,8 @@ struct Device {
     stubborn: Vec<usize>,
     /// Only the image that executes may be confirmed, as most servers are built.
     confirms_first_only: bool,
+    /// It says which images it has.
+    tells_slots: bool,
     set: Arc<ImageSet>,
     actions: Vec<Action>,
 }
@@ -55,6 +59,7 @@ impl Device {
             marks_first_only: false,
             stubborn: Vec::new(),
             confirms_first_only: false,
+            tells_slots: false,
             set,
             actions: Vec::new(),
         }
@@ -104,7 +109,14 @@ impl Device {
         match action {
             Action::ReadState => Outcome::State(self.state()),
             Action::ReadMode => Outcome::Mode(Some(if self.xip { 5 } else { 3 })),
-            Action::ReadSlots => Outcome::Slots(None),
+            Action::ReadSlots => {
+                let image = |number| SlotInfoImage {
+                    image: u32::try_from(number).unwrap(),
+                    ..SlotInfoImage::default()
+                };
+                let images = (0..self.pairs.len()).map(image).collect();
+                Outcome::Slots(self.tells_slots.then_some(SlotInfoResponse { images }))
+            }
             Action::Upload { hash, image_number, .. } => {
                 let image = self.set.by_hash(hash).expect("an image of the plan");
                 let pair = &mut self.pairs[*image_number as usize];
@@ -245,6 +257,23 @@ fn every_image_of_a_package_is_uploaded_marked_proved_and_confirmed() {
         let reads = |action: &Action| matches!(action, Action::ReadState | Action::ReadMode);
         assert!(device.actions[before..].iter().all(reads), "{:?}", &device.actions[before..]);
     }
+}
+
+#[test]
+fn an_image_that_the_device_does_not_have_is_refused_before_the_first_is_written() {
+    let images = [(0, None, image("2.0.0", 7).build()), (1, None, image("3.0.0", 8).build())];
+    let mut device = Device::new(1, package(&images));
+    device.tells_slots = true;
+    let (result, _) = run(&mut device, both());
+    assert_eq!((result.verdict, result.changed), (Verdict::Failed, false));
+    let cause = result.cause.unwrap();
+    assert_eq!(cause.code, "device.no_such_image");
+    assert!(cause.message.contains("an image 1, its image numbers are 0"), "{cause}");
+    assert_eq!(device.uploads(), []);
+
+    let mut device = Device::new(2, package(&images));
+    device.tells_slots = true;
+    assert_eq!(run(&mut device, both()).0.verdict, Verdict::Passed);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::cause::{Cause, Class};
 use crate::flow::BootMode;
-use crate::flow::choice::choose;
+use crate::flow::choice::{choose, missing};
 use crate::flow::dependency;
 use crate::flow::proof::{Expected, short_hash};
 use crate::flow::slots::{SlotDecision, active, decide};
@@ -266,7 +266,9 @@ impl StepMachine for UploadStep {
                 self.follow(turn)
             }
             (Phase::Slots, Some(Outcome::Slots(slots))) => {
-                match slots.as_ref().and_then(|slots| self.too_large(slots)) {
+                let refused =
+                    |slots| missing(slots, self.beside.keys().copied()).or_else(|| self.too_large(slots));
+                match slots.as_ref().and_then(refused) {
                     Some(cause) => self.broke(cause),
                     None => self.start_upload(),
                 }
