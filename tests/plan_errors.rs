@@ -165,29 +165,6 @@ fn the_plan_that_the_cases_below_break_is_valid() {
 }
 
 #[rstest]
-#[case::all("upload: dfu", &["upload dfu", "upload dfu to image 1"])]
-#[case::all_by_map("upload: { image: dfu }", &["upload dfu", "upload dfu to image 1"])]
-#[case::one("upload: { image: dfu, image_number: 1 }", &["upload dfu to image 1"])]
-#[case::a_pair_is_one("upload: pair", &["upload pair"])]
-#[case::of_its_own("upload: { image: app, image_number: 3 }", &["upload app to image 3"])]
-fn an_upload_of_a_package_is_one_of_each_image(#[case] step: &str, #[case] names: &[&str]) {
-    let text = format!(
-        "version: 1\nimages: {{ app: {{ file: app.bin }}, dfu: {{ file: dfu.zip }}, pair: {{ file: pair.zip }} }}\n\
-         targets: [{{ name: a, match: {{ usb: \"2fe3:.*\" }}, steps: [{step}] }}]\n"
-    );
-    let plan = parse(&text).unwrap();
-    assert_eq!(plan.targets[0].steps.iter().map(plan::Step::name).collect::<Vec<_>>(), names);
-}
-
-#[test]
-fn the_default_steps_upload_every_image_of_a_package() {
-    let plan = parse(&GOOD.replace("app.bin", "dfu.zip, version: \">=1\"")).unwrap();
-    let steps: Vec<String> = plan.targets[0].steps.iter().map(plan::Step::name).collect();
-    assert_eq!(steps, ["upload app", "upload app to image 1", "test-boot", "confirm", "reset"]);
-    assert_eq!(plan.images["app"].members().len(), 2);
-}
-
-#[rstest]
 #[case::empty("", 1, 1, "plan.empty", "version: 1")]
 #[case::comments("# nothing\n\n", 1, 1, "plan.empty", "version: 1")]
 #[case::document_start("---\n", 2, 1, "plan.wrong_type", "must be a map")]
