@@ -269,7 +269,15 @@ fn what_is_wrong_with_a_package_as_a_whole_is_told_beside_its_images(folder: Tem
 
 #[test]
 fn the_trailer_is_shown() {
-    let padded = Path::new("tests/data/images/padded.bin");
+    // The same in both forms, although Intel HEX has only what is written of it.
+    for name in ["padded.bin", "padded.hex"] {
+        the_trailer_of(&Path::new("tests/data/images").join(name));
+    }
+    let (_, out, _) = image(&[&"tests/data/images/ed25519.bin"]);
+    assert!(!out.contains("trailer"), "{out}");
+}
+
+fn the_trailer_of(padded: &Path) {
     let (exit, out, _) = image(&[&padded]);
     assert_eq!(exit, 0);
     let line = "trailer      confirmed, image_ok 0x01, copy_done 0xff, swap_info 0xff, swap_size 0xffffffff, writes of 8 bytes";

@@ -62,7 +62,7 @@ impl Image {
         }
     }
 
-    fn check(Source { bytes, origin, sha256: source_sha256 }: Source) -> Result<Self, ImageError> {
+    fn check(Source { bytes, origin, sha256: source_sha256, .. }: Source) -> Result<Self, ImageError> {
         let layout = Layout::parse(&bytes)?;
         let hash = layout.hash()?;
         let hash_checked = match layout.check_hash(&bytes)? {

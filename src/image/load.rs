@@ -71,7 +71,7 @@ impl Inspection {
         let layout = Layout::parse(&source.bytes).ok();
         let hash_check = layout.as_ref().and_then(|layout| layout.check_hash(&source.bytes).ok());
         let behind = layout.as_ref().and_then(|layout| source.bytes.get(layout.length..));
-        let trailer = behind.and_then(Trailer::parse);
+        let trailer = source.trailer.or_else(|| behind.and_then(Trailer::parse));
         Self { layout, hash_check, trailer, image: Image::from_source(source) }
     }
 
@@ -89,11 +89,13 @@ pub(super) struct Source {
     pub(super) origin: Origin,
     /// SHA-256 of the file.
     pub(super) sha256: [u8; 32],
+    /// A trailer that is not among the bytes.
+    pub(super) trailer: Option<Trailer>,
 }
 
 impl Source {
     pub(super) fn binary(bytes: Vec<u8>) -> Self {
-        Self { sha256: Sha256::digest(&bytes).into(), origin: Origin::Binary, bytes }
+        Self { sha256: Sha256::digest(&bytes).into(), origin: Origin::Binary, bytes, trailer: None }
     }
 }
 

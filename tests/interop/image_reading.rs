@@ -67,7 +67,15 @@ const OPTIONS: [(&str, Option<&str>, &[&str]); 29] = [
 
 fn all() -> Vec<Made> {
     let plain = SIGNING.iter().map(|kind| (format!("{kind}.bin"), Some(*kind), &[][..]));
-    let hex = [("signed.hex".to_owned(), Some("ecdsa-p256"), &["--hex-addr", "0xc000"][..])];
+    let hex = [
+        ("signed.hex".to_owned(), Some("ecdsa-p256"), &["--hex-addr", "0xc000"][..]),
+        ("pad.hex".to_owned(), Some("ed25519"), &["--hex-addr", "0xc000", "--pad"][..]),
+        (
+            "confirm.hex".to_owned(),
+            None,
+            &["--hex-addr", "0", "--confirm", "--align", "32", "--max-align", "32"][..],
+        ),
+    ];
     let with = OPTIONS.iter().map(|(name, key, options)| (format!("{name}.bin"), *key, *options));
     plain.chain(hex).chain(with).collect()
 }
