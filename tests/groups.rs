@@ -202,19 +202,19 @@ async fn shell_commands_run_once() {
     };
     let argv = |line: &str| line.split(' ').map(str::to_owned).collect::<Vec<_>>();
     let (fleet, mut client) = device(spec(3)).await;
-    let output = client.shell(argv("echo a b"), Repeat::Once).await.unwrap();
+    let output = client.shell(argv("echo a b"), Repeat::Once, None).await.unwrap();
     assert_eq!((output.o.as_str(), output.ret), ("a b\r\n", 0));
-    let output = client.shell(argv("nothing"), Repeat::Once).await.unwrap();
+    let output = client.shell(argv("nothing"), Repeat::Once, None).await.unwrap();
     assert_eq!((output.o.as_str(), output.ret), ("nothing: command not found\r\n", -8));
-    let lost = client.shell(argv("selftest"), Repeat::Once).await;
+    let lost = client.shell(argv("selftest"), Repeat::Once, None).await;
     assert!(matches!(lost, Err(ClientError::Unanswered(_))), "{lost:?}");
     assert_eq!(fleet.device(0).request_count(group::SHELL, 0), 3);
-    assert_eq!(refusal(client.shell(Vec::new(), Repeat::Once).await), "smp.shell_mgmt.empty_command");
+    assert_eq!(refusal(client.shell(Vec::new(), Repeat::Once, None).await), "smp.shell_mgmt.empty_command");
     let long = vec!["x".repeat(300)];
-    assert_eq!(refusal(client.shell(long, Repeat::Once).await), "smp.shell_mgmt.command_too_long");
+    assert_eq!(refusal(client.shell(long, Repeat::Once, None).await), "smp.shell_mgmt.command_too_long");
 
     let (fleet, mut client) = device(spec(1)).await;
-    assert_eq!(client.shell(argv("selftest"), Repeat::Safe).await.unwrap().o, "PASS\r\n");
+    assert_eq!(client.shell(argv("selftest"), Repeat::Safe, None).await.unwrap().o, "PASS\r\n");
     assert_eq!(fleet.device(0).request_count(group::SHELL, 0), 2, "sent again on request alone");
 }
 
@@ -369,7 +369,10 @@ async fn groups_that_a_device_does_not_have_are_told() {
     let (_fleet, mut client) = device(SimSpec::default()).await;
     let status = FileStatus { name: PATH.to_owned() };
     assert_eq!(refusal(client.request(&status).await), "smp.mgmt.not_supported");
-    assert_eq!(refusal(client.shell(vec!["a".to_owned()], Repeat::Once).await), "smp.mgmt.not_supported");
+    assert_eq!(
+        refusal(client.shell(vec!["a".to_owned()], Repeat::Once, None).await),
+        "smp.mgmt.not_supported"
+    );
     assert_eq!(refusal(client.request(&EraseStorage {}).await), "smp.mgmt.not_supported");
     let put = client.put_file(PATH, &[1], |_| {}).await;
     assert!(matches!(put, Err(FileError::Client(ClientError::Device { .. }))), "{put:?}");

@@ -31,6 +31,9 @@ static IMAGES: LazyLock<TempDir> = LazyLock::new(|| {
     write("truncated.bin", &app[..app.len() - 20]);
     write("firmware.elf", b"\x7fELF\x01\x01\x01\0\0\0\0\0\0\0\0\0");
     write("app.zip", b"PK\x03\x04");
+    write("config.txt", b"hello");
+    fs::create_dir(folder.path().join("logs")).unwrap();
+    nix::unistd::mkfifo(&folder.path().join("pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
     let app = |needs: [u8; 12]| {
         let builder = ImageBuilder::new().version("2.4.0").payload(&[3; 100]);
         builder.protected_tlv(TlvType::DEPENDENCY, &needs).build()
@@ -100,6 +103,8 @@ fn annotations(text: &str) -> Vec<Expected<'_>> {
 }
 
 #[rstest]
+#[case::device_files("device-files.yaml")]
+#[case::device_steps("device-steps.yaml")]
 #[case::expect("expect.yaml")]
 #[case::images("images.yaml")]
 #[case::keys("keys.yaml")]

@@ -21,6 +21,7 @@ use super::programs::Names;
 use super::reporter::Reporter;
 use super::source::Source;
 use super::worker::{Probed, Worker};
+use super::written::WrittenFiles;
 
 /// How often the ports are looked at while devices are missing.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
@@ -83,6 +84,8 @@ pub(super) struct Scout {
     pub attempts: u32,
     /// Ask the devices that the plan names, too.
     pub ask_all: bool,
+    /// The files of this machine that the run has written.
+    pub written: WrittenFiles,
 }
 
 impl Scout {
@@ -143,6 +146,7 @@ impl Scout {
             self.plan.policy.recover.clone(),
             self.reporter.clone(),
             self.clock,
+            self.written.clone(),
         );
         let addr = Device::new(worker).start();
         if !claim || self.ask_all {

@@ -2,6 +2,7 @@
 //! nothing else.
 
 mod clock;
+mod commands;
 mod device;
 mod discovery;
 mod programs;
@@ -11,6 +12,7 @@ mod run;
 mod scheduler;
 mod source;
 mod worker;
+mod written;
 
 pub use discovery::{Found, Survey, TargetSurvey};
 pub use run::{Interrupts, RunOptions, in_system, run, survey};

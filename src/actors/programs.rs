@@ -24,8 +24,51 @@ impl Names {
         self.0.push((name, value.into()));
     }
 
+    /// The address, as reports show it.
+    pub(super) fn address(&self) -> &str {
+        self.0.iter().find(|(name, _)| *name == "address").map_or("", |(_, value)| value)
+    }
+
+    /// Fills the names into a file name; what is no part of a file name becomes `_`.
+    ///
+    /// # Errors
+    /// `plan.name_not_known` where this device does not have one of them: without it, files of several devices would get
+    /// one name.
+    pub(super) fn fill_file_name(&self, text: &str) -> Result<String, Cause> {
+        let mut filled = text.to_owned();
+        for (name, value) in &self.0 {
+            let placeholder = format!("{{{name}}}");
+            if !filled.contains(&placeholder) {
+                continue;
+            }
+            if value.is_empty() {
+                return Err(Cause::new(
+                    Class::Plan,
+                    "plan.name_not_known",
+                    format!("expected a device with a {name} for the file name `{text}`, this one has none"),
+                    "use `{address}` in the name instead",
+                ));
+            }
+            filled = filled.replace(&placeholder, &part_of_a_name(value));
+        }
+        Ok(filled)
+    }
+
     fn fill(&self, text: &str) -> String {
         self.0.iter().fold(text.to_owned(), |text, (name, value)| text.replace(&format!("{{{name}}}"), value))
+    }
+}
+
+/// How long one device's part of a file name may be, in characters.
+const PART_LIMIT: usize = 100;
+
+/// A text as part of a file name on every system: letters, digits, `-`, `_` and dots that are not the first.
+fn part_of_a_name(text: &str) -> String {
+    let safe = |c: char| if c.is_alphanumeric() || matches!(c, '-' | '_' | '.') { c } else { '_' };
+    let text: String = text.chars().take(PART_LIMIT).map(safe).collect();
+    match text.strip_prefix('.') {
+        Some(rest) => format!("_{rest}"),
+        None => text,
     }
 }
 
@@ -128,4 +171,40 @@ async fn tail(stream: Option<impl AsyncRead + Unpin>, kept: &mut Vec<u8>) {
 fn text(kept: &[u8]) -> String {
     let start = kept.len().saturating_sub(OUTPUT_KEPT);
     String::from_utf8_lossy(kept.get(start..).unwrap_or_default()).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(pairs: &[(&'static str, &str)]) -> Names {
+        let mut names = Names::default();
+        for (name, value) in pairs {
+            names.push(name, *value);
+        }
+        names
+    }
+
+    #[test]
+    fn what_a_device_says_of_itself_never_leads_out_of_the_folder() {
+        let names = names(&[
+            ("address", "serial:/dev/ttyACM0"),
+            ("serial_number", "../../etc/passwd"),
+            ("hub_path", "1-2.3"),
+        ]);
+        let filled = |text| names.fill_file_name(text).map_err(|cause| cause.code);
+        assert_eq!(filled("logs/{address}.txt").as_deref(), Ok("logs/serial__dev_ttyACM0.txt"));
+        assert_eq!(filled("{serial_number}").as_deref(), Ok("_._.._etc_passwd"));
+        assert_eq!(filled("{hub_path}/{other}").as_deref(), Ok("1-2.3/{other}"));
+        let dots = self::names(&[("serial_number", ".."), ("address", "a")]);
+        assert_eq!(dots.fill_file_name("{serial_number}/x").ok().as_deref(), Some("_./x"));
+    }
+
+    #[test]
+    fn a_name_that_a_device_does_not_have_is_no_name() {
+        let names = names(&[("serial_number", ""), ("address", "udp:10.0.0.1:1337")]);
+        let cause = names.fill_file_name("{serial_number}.bin").unwrap_err();
+        assert_eq!((cause.class, cause.code.as_ref()), (Class::Plan, "plan.name_not_known"));
+        assert_eq!(names.fill_file_name("x.bin").ok().as_deref(), Some("x.bin"));
+    }
 }

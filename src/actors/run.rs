@@ -16,6 +16,7 @@ use super::reporter::{Close, Implied, Reporter, Tell};
 use super::scheduler::{Ended, Interrupt, Scheduler};
 use super::source::Source;
 use super::worker::seconds;
+use super::written::WrittenFiles;
 
 /// What the command line adds to the plan.
 #[derive(Debug, Clone, Default)]
@@ -51,7 +52,8 @@ pub async fn run(
         schema: SCHEMA.to_owned(),
         run_id: options.run_id.clone(),
         plan: plan.name.clone(),
-        plan_sha256: Some(plan.sha256.clone()),
+        // A plan that was made in memory has no file.
+        plan_sha256: (!plan.sha256.is_empty()).then(|| plan.sha256.clone()),
         tool_version: env!("CARGO_PKG_VERSION").to_owned(),
         host: gethostname::gethostname().to_string_lossy().into_owned(),
     });
@@ -63,6 +65,7 @@ pub async fn run(
         source,
         reporter: reporter.clone(),
         clock,
+        written: WrittenFiles::default(),
     };
     let (done, mut ended) = oneshot::channel();
     let scheduler = Scheduler::new(scout, targets, options.parallel, done).start();
@@ -112,6 +115,7 @@ pub async fn survey(
         source,
         reporter: reporter.clone(),
         clock,
+        written: WrittenFiles::default(),
     };
     let mut targets = Vec::new();
     for index in selected(&plan, &options.only) {

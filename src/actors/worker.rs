@@ -20,6 +20,7 @@ use super::clock::Clock;
 use super::programs::{self, Names};
 use super::progress::Progress;
 use super::reporter::{Reporter, Tell};
+use super::written::WrittenFiles;
 
 /// Silence that every device gets after it left: some parts wedge for ever if bytes arrive while they boot.
 const LEAST_QUIET: Duration = Duration::from_millis(500);
@@ -38,7 +39,7 @@ const OPEN_PAUSE: Duration = Duration::from_millis(200);
 /// How long closing a link may take at the end.
 const CLOSE_WITHIN: Duration = Duration::from_secs(2);
 /// How long an erase may take: as long as the first chunk of an upload, which erases too.
-const ERASE_TIMEOUT: Duration = Duration::from_secs(40);
+pub(super) const ERASE_TIMEOUT: Duration = Duration::from_secs(40);
 
 /// How the people at the line want the run to end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -73,14 +74,20 @@ pub(super) struct Worker {
     pub recover: Vec<String>,
     pub reporter: actix::Addr<Reporter>,
     pub clock: Clock,
-    client: Option<Client>,
+    /// As the device was matched, for the names of its files: a port that has another name after a reset must not give
+    /// them another one.
+    pub matched: Names,
+    /// The files of this machine that the run has written.
+    pub written: WrittenFiles,
+    pub client: Option<Client>,
     /// While no link is open.
     conversation: Option<Conversation>,
-    wrote: bool,
+    /// Something was written to the device, or may have been.
+    pub wrote: bool,
     /// The link that was open last broke; it was not closed by us.
     lost: bool,
     /// Position of the step under way, for progress.
-    step: usize,
+    pub step: usize,
 }
 
 impl Worker {
@@ -94,16 +101,19 @@ impl Worker {
         recover: Vec<String>,
         reporter: actix::Addr<Reporter>,
         clock: Clock,
+        written: WrittenFiles,
     ) -> Self {
         Self {
             id,
             connector,
             options,
             config,
+            matched: names.clone(),
             names,
             recover,
             reporter,
             clock,
+            written,
             client: None,
             conversation: None,
             wrote: false,
@@ -193,7 +203,7 @@ impl Worker {
                 self.upload(&image, &hash, UploadRequest { image_number, upgrade_only }).await
             }
             Action::MarkForTest { hash } => self.set_state(hash, false).await,
-            Action::Confirm { hash } => self.set_state(hash, true).await,
+            Action::Confirm { hash } | Action::MarkToStay { hash } => self.set_state(hash, true).await,
             Action::Erase { slot } => self.erase(slot).await,
             Action::Reset { force, boot_mode } => self.reset(force, boot_mode).await,
             Action::AwaitReturn { quiet, within } => Ok(self.await_return(quiet, within).await),
@@ -206,6 +216,15 @@ impl Worker {
                 .await
                 .map(|ended| Outcome::ProgramEnded { code: ended.code, output: ended.output }),
             Action::Recover => self.recover().await,
+            Action::Shell { command, timeout } => self.shell(command, timeout).await,
+            Action::CompareFile { file, to } => self.compare_file(&file, &to).await,
+            Action::PutFile { file, to } => self.put_file(&file, &to).await,
+            Action::GetFile { from, file } => self.get_file(&from, &file).await,
+            Action::Setting(action) => self.setting(action).await,
+            Action::SetTime => self.set_time().await,
+            Action::ReadTime => self.read_time().await,
+            Action::EraseStorage => self.erase_storage().await,
+            Action::Smp { request, payload } => self.smp(request, payload).await,
         };
         match result {
             Ok(outcome) => outcome,
@@ -263,7 +282,7 @@ impl Worker {
 
     /// Opens the link where none is open, and counts what is sent from now on as written, should it be cut off or its
     /// answer be lost. Gives whether anything was written before, for a device that then refuses.
-    async fn about_to_write(&mut self) -> Result<bool, LinkError> {
+    pub(super) async fn about_to_write(&mut self) -> Result<bool, LinkError> {
         self.client().await?;
         Ok(std::mem::replace(&mut self.wrote, true))
     }
@@ -397,7 +416,7 @@ impl Worker {
     }
 
     /// The conversation; a link is opened where none is open.
-    async fn client(&mut self) -> Result<&mut Client, LinkError> {
+    pub(super) async fn client(&mut self) -> Result<&mut Client, LinkError> {
         if self.client.is_none() {
             let link = self.open().await?;
             self.adopt(link);
@@ -422,7 +441,7 @@ impl Worker {
         self.client = Some(Client::new(link, self.options.clone(), conversation));
     }
 
-    async fn disconnect(&mut self) {
+    pub(super) async fn disconnect(&mut self) {
         if let Some(client) = self.client.take() {
             self.conversation = Some(client.close().await);
         }
@@ -483,7 +502,7 @@ async fn stopped_now(stop: &mut watch::Receiver<Stop>) {
     }
 }
 
-fn lost() -> LinkError {
+pub(super) fn lost() -> LinkError {
     LinkError::new(LinkErrorKind::Disconnected, "expected an open link, it is gone", "run again")
 }
 

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use super::{Exit, check, image, list, report, run, schema, sim, smp};
+use super::{Exit, check, completions, image, list, man, report, run, schema, sim, smp, update};
 
 /// Updates the firmware of many devices at once over SMP, and proves that it booted.
 #[derive(Debug, Parser)]
@@ -21,6 +21,8 @@ pub struct Cli {
 pub enum Command {
     /// Match devices, flash them concurrently, report.
     Run(run::RunArgs),
+    /// Update one device without a plan.
+    Update(update::UpdateArgs),
     /// Check a plan and its images; touch no device.
     Check(check::CheckArgs),
     /// List every device in reach, and which target of a plan each one matches.
@@ -35,12 +37,17 @@ pub enum Command {
     Report(report::ReportArgs),
     /// Print a JSON Schema: of plans, reports or events.
     Schema(schema::SchemaArgs),
+    /// Print completions for a shell.
+    Completions(completions::CompletionsArgs),
+    /// Print the manual page, of the program or of one command.
+    Man(man::ManArgs),
 }
 
 impl Command {
     fn execute(&self, out: &mut dyn Write, err: &mut dyn Write) -> Exit {
         match self {
             Self::Run(args) => run::run(args, out, err),
+            Self::Update(args) => update::run(args, err),
             Self::Check(args) => check::run(args, out, err),
             Self::List(args) => list::run(args, out, err),
             Self::Image(args) => image::run(args, out, err),
@@ -48,6 +55,8 @@ impl Command {
             Self::Sim(args) => sim::run(args, out, err),
             Self::Report(args) => report::run(args, out, err),
             Self::Schema(args) => schema::run(args, out, err),
+            Self::Completions(args) => completions::run(args, out, err),
+            Self::Man(args) => man::run(args, out, err),
         }
     }
 }

@@ -2,10 +2,13 @@
 
 mod args;
 pub mod check;
+pub mod completions;
 mod diagnose;
 pub mod image;
+mod link;
 pub mod list;
 mod logging;
+pub mod man;
 mod output;
 pub mod report;
 pub mod run;
@@ -13,6 +16,7 @@ pub mod schema;
 mod signals;
 pub mod sim;
 pub mod smp;
+pub mod update;
 
 pub use crate::exit::Exit;
 pub use args::{Cli, Command, main};

@@ -10,7 +10,12 @@ use crate::exit::Exit;
 
 /// Writes one JSON document and gives `exit`, or says that it could not be written.
 pub(super) fn print_json(out: &mut dyn Write, err: &mut dyn Write, document: &Value, exit: Exit) -> Exit {
-    match writeln!(out, "{document:#}").and_then(|()| out.flush()) {
+    print(out, err, format!("{document:#}\n").as_bytes(), exit)
+}
+
+/// Writes a whole text and gives `exit`, or says that it could not be written.
+pub(super) fn print(out: &mut dyn Write, err: &mut dyn Write, text: &[u8], exit: Exit) -> Exit {
+    match out.write_all(text).and_then(|()| out.flush()) {
         Ok(()) => exit,
         // A reader that went away, as with `| head`, has seen what it wanted.
         Err(error) if error.kind() == ErrorKind::BrokenPipe => exit,

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use super::diagnose::{say, show_plan_errors};
 use super::logging;
 use super::signals::Signals;
-use crate::actors::{Interrupts, Probed, RealSource, RunOptions, Survey};
+use crate::actors::{Interrupts, Probed, RealSource, RunOptions, Source, Survey};
 use crate::cause::{Cause, Class};
 use crate::exit::Exit;
 use crate::flow::planned_steps;
@@ -26,6 +26,23 @@ use crate::report::{
 pub struct RunArgs {
     /// The plan.
     pub plan: PathBuf,
+    /// Run only this target; may be given several times.
+    #[arg(long, value_name = "TARGET")]
+    pub only: Vec<String>,
+    /// Devices at once, instead of the plan's.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub parallel: Option<u32>,
+    /// Find the devices and print what would be done to each; write to none.
+    #[arg(long, conflicts_with_all = ["json", "junit", "html", "events", "journal", "trace"])]
+    pub dry_run: bool,
+    /// What it writes and shows.
+    #[command(flatten)]
+    pub outputs: OutputArgs,
+}
+
+/// What a run writes and shows.
+#[derive(Debug, Args)]
+pub struct OutputArgs {
     /// Write the JSON report to this file, `-` for standard output.
     #[arg(long, value_name = "FILE")]
     pub json: Option<Destination>,
@@ -38,15 +55,6 @@ pub struct RunArgs {
     /// Write events as JSON lines as they happen, `-` for standard output.
     #[arg(long, value_name = "FILE|-")]
     pub events: Option<Destination>,
-    /// Run only this target; may be given several times.
-    #[arg(long, value_name = "TARGET")]
-    pub only: Vec<String>,
-    /// Devices at once, instead of the plan's.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    pub parallel: Option<u32>,
-    /// Find the devices and print what would be done to each; write to none.
-    #[arg(long, conflicts_with_all = ["json", "junit", "html", "events", "journal", "trace"])]
-    pub dry_run: bool,
     /// How progress is shown.
     #[arg(long, value_enum, default_value_t)]
     pub progress: ProgressMode,
@@ -85,6 +93,17 @@ pub fn run(args: &RunArgs, out: &mut dyn Write, err: &mut dyn Write) -> Exit {
     if args.dry_run {
         return dry_run(&plan, options, out, err);
     }
+    execute(plan, options, Arc::new(RealSource::new()), &args.outputs, err)
+}
+
+/// A whole run: from a valid plan to reports and an exit code.
+pub(super) fn execute(
+    plan: Arc<Plan>,
+    options: RunOptions,
+    source: Arc<dyn Source>,
+    args: &OutputArgs,
+    err: &mut dyn Write,
+) -> Exit {
     let outputs = match outputs(args, &options.run_id) {
         Ok(outputs) => outputs,
         Err(cause) => {
@@ -101,7 +120,6 @@ pub fn run(args: &RunArgs, out: &mut dyn Write, err: &mut dyn Write) -> Exit {
     };
     let core = ReporterCore::new(outputs, Display::new(args.progress, args.quiet));
     let finished = crate::actors::in_system(async {
-        let source = Arc::new(RealSource::new());
         crate::actors::run(plan, options, source, core, interrupts()).await
     });
     let Some(finished) = finished else {
@@ -126,7 +144,7 @@ pub fn run(args: &RunArgs, out: &mut dyn Write, err: &mut dyn Write) -> Exit {
     }
 }
 
-fn outputs(args: &RunArgs, run_id: &str) -> Result<Outputs, Cause> {
+fn outputs(args: &OutputArgs, run_id: &str) -> Result<Outputs, Cause> {
     let journal = match &args.journal {
         Some(path) => path.clone(),
         None => default_journal_path(run_id, Utc::now())?,

@@ -179,6 +179,19 @@ impl Client {
         Ok(limits)
     }
 
+    /// Whether the server takes a message of `length` bytes: servers drop what is longer than their buffers.
+    ///
+    /// # Errors
+    /// [`ClientError::TooLong`] where it does not, and what [`Self::limits`] gives.
+    pub async fn fits(&mut self, length: usize) -> Result<(), ClientError> {
+        // What every server takes is not worth a question.
+        if length <= self.link.properties().safe_message {
+            return Ok(());
+        }
+        let most = self.limits().await?.max_message;
+        if length > most { Err(ClientError::TooLong { length, most }) } else { Ok(()) }
+    }
+
     /// Asks for the server's limits anew: another firmware may be running.
     pub fn forget_limits(&mut self) {
         self.limits = None;

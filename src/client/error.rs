@@ -34,6 +34,14 @@ pub enum ClientError {
     /// The request could not be put into a message.
     #[error(transparent)]
     Encode(#[from] EncodeError),
+    /// The request is longer than what the device takes; it would be dropped without a word, and was not sent.
+    #[error("expected a request of at most {most} bytes, which the device takes, got {length}")]
+    TooLong {
+        /// Length of the message, in bytes.
+        length: usize,
+        /// Most that the device takes, in bytes.
+        most: usize,
+    },
 }
 
 impl From<ResponseError> for ClientError {
@@ -53,6 +61,12 @@ impl From<ClientError> for Cause {
             ClientError::Unanswered(error) => error.into(),
             ClientError::Link(error) => error.into(),
             ClientError::Upload(error) => error.into(),
+            ClientError::TooLong { .. } => Self::new(
+                Class::Plan,
+                "smp.request_too_long",
+                error.to_string(),
+                "send less, or say the server's buffer (`buffer`) where it is larger",
+            ),
             ClientError::Encode(error) => Self::new(
                 Class::Internal,
                 "internal.encode",

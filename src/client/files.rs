@@ -118,12 +118,12 @@ impl From<FileError> for Cause {
             FileError::Stuck { .. } => (
                 Class::Link,
                 "fs.no_progress",
-                "check the link, and that nothing else writes the file; raise `--timeout` or `--retries` if it is slow",
+                "check the link, and that nothing else writes the file; raise its timeout or retries if it is slow",
             ),
             FileError::NoRoom { .. } => (
                 Class::Plan,
                 "fs.path_too_long",
-                "give a shorter path, or say the server's buffer with `--buffer` where it is larger",
+                "give a shorter path, or say the server's buffer (`buffer`) where it is larger",
             ),
             FileError::Differs { .. } => (
                 Class::Device,
@@ -245,7 +245,7 @@ impl Client {
             }
         }
         self.close_file().await?;
-        let checked = self.compare(name, data).await?;
+        let checked = self.compare_file(name, data).await?;
         Ok(FilePut { bytes: total, resumed: at.resumed, checked })
     }
 
@@ -296,8 +296,12 @@ impl Client {
         Ok(optional(self.request(&FileStatus { name: name.to_owned() }).await)?.map(|status| status.len))
     }
 
-    /// Compares the device's file with `data`, as far as the server can tell. Gives what they were compared by.
-    async fn compare(&mut self, name: &str, data: &[u8]) -> Result<Option<String>, FileError> {
+    /// Compares the device's file `name` with `data`, as far as the server can tell. Gives the hash or checksum by which
+    /// they were found to be the same; `None` where the server has none that is known here, or no such file.
+    ///
+    /// # Errors
+    /// [`FileError::Differs`] where they are not the same, and [`FileError::Client`].
+    pub async fn compare_file(&mut self, name: &str, data: &[u8]) -> Result<Option<String>, FileError> {
         let differs = |what: &str, expected: String, actual: String| {
             Err(FileError::Differs { what: what.to_owned(), expected, actual })
         };

@@ -5,6 +5,7 @@ mod conversation;
 mod error;
 mod files;
 mod options;
+mod received;
 mod shell;
 mod upload;
 
@@ -12,4 +13,5 @@ pub use conversation::{Client, Conversation, ServerLimits};
 pub use error::ClientError;
 pub use files::{FileError, FilePut};
 pub use options::ClientOptions;
+pub use received::ReceivedFile;
 pub use upload::{UploadRequest, Uploaded};

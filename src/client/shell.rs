@@ -15,13 +15,20 @@ const SHELL_TIMEOUT: Duration = Duration::from_secs(30);
 
 impl Client {
     /// Runs a shell command. With [`Repeat::Safe`] it is sent again where no answer comes: then it may run more than once.
+    /// It may run for `timeout`; without it for as long as the link's requests may take, or 30 s where nobody said so.
     ///
     /// # Errors
     /// [`ClientError`]. That the command itself failed is no error here: see [`ShellOutput::ret`].
-    pub async fn shell(&mut self, argv: Vec<String>, repeat: Repeat) -> Result<ShellOutput, ClientError> {
+    pub async fn shell(
+        &mut self,
+        argv: Vec<String>,
+        repeat: Repeat,
+        timeout: Option<Duration>,
+    ) -> Result<ShellOutput, ClientError> {
         let payload = encode_body(&ShellCommand { argv })?;
         let request = RawRequest::from_parts(RequestId::of::<ShellCommand>(), repeat, payload)?;
-        let timeout = self.options.timeout.unwrap_or(SHELL_TIMEOUT);
+        let timeout = timeout.or(self.options.timeout).unwrap_or(SHELL_TIMEOUT);
+        self.fits(request.message_len()).await?;
         let answer = self.send(request, Some(timeout)).await?;
         match legacy(&answer.payload) {
             Some(output) => Ok(output),

@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
+use serde_json::Value as Json;
+
 use crate::cause::Cause;
+use crate::plan::LocalFile;
 use crate::report::{Departure, ImageOutcome, StepDetail, UploadFigures, Verdict};
-use crate::smp::Time;
 use crate::smp::message::image::{ImageState, SlotInfoResponse};
+use crate::smp::{RequestId, Time};
 
 /// One thing to do to the device, or for it. A link is opened first where none is open.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +37,12 @@ pub enum Action {
     },
     /// Make the image with this TLV hash permanent; it is the running one. Answered by [`Outcome::State`].
     Confirm {
+        /// TLV hash.
+        hash: Vec<u8>,
+    },
+    /// Set the image with this TLV hash to be booted at the next reset and to stay, though it never ran. Answered by
+    /// [`Outcome::State`].
+    MarkToStay {
         /// TLV hash.
         hash: Vec<u8>,
     },
@@ -74,6 +83,76 @@ pub enum Action {
     },
     /// Run the plan's recovery program for this device. Answered by [`Outcome::Done`].
     Recover,
+    /// Run a command in the device's shell, never a second time. Answered by [`Outcome::Printed`], by
+    /// [`Outcome::MayHaveHappened`] once anything may have gone out, and by [`Outcome::Failed`] only where nothing ran.
+    Shell {
+        /// The command line.
+        command: String,
+        /// How long it may run.
+        timeout: Option<Duration>,
+    },
+    /// Compare a file on the device with one of this machine. Answered by [`Outcome::Compared`].
+    CompareFile {
+        /// This machine's.
+        file: LocalFile,
+        /// The device's.
+        to: String,
+    },
+    /// Write a file to the device and compare what is there. Answered by [`Outcome::FilePut`].
+    PutFile {
+        /// This machine's.
+        file: LocalFile,
+        /// The device's.
+        to: String,
+    },
+    /// Read a file from the device. Answered by [`Outcome::FileGot`].
+    GetFile {
+        /// The device's.
+        from: String,
+        /// This machine's.
+        file: LocalFile,
+    },
+    /// Something about settings. Answered by [`Outcome::Setting`] where it reads, else by [`Outcome::Done`].
+    Setting(SettingAction),
+    /// Set the device's clock to this machine's time. Answered by [`Outcome::Done`].
+    SetTime,
+    /// Read the device's clock. Answered by [`Outcome::Clock`].
+    ReadTime,
+    /// Erase the storage, never a second time. Answered as [`Action::Shell`] is, by [`Outcome::Done`] where all went well.
+    EraseStorage,
+    /// Any SMP command; a write is never sent a second time. Answered as [`Action::Shell`] is, by [`Outcome::Answered`]
+    /// where an answer came, whatever it says.
+    Smp {
+        /// Operation, group and command.
+        request: RequestId,
+        /// What it carries, in CBOR.
+        payload: Vec<u8>,
+    },
+}
+
+/// One request about settings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SettingAction {
+    /// Delete one from the storage.
+    Delete(String),
+    /// Hand a value to the application.
+    Write {
+        /// Name of the setting.
+        name: String,
+        /// The value.
+        value: Vec<u8>,
+    },
+    /// Have the application apply what was written.
+    Commit,
+    /// Save everything to the storage.
+    Save,
+    /// Read the value that the application uses now.
+    Read {
+        /// Name of the setting.
+        name: String,
+        /// Most bytes to read.
+        most: u32,
+    },
 }
 
 /// What came of an [`Action`].
@@ -118,6 +197,57 @@ pub enum Outcome {
     },
     /// It is done.
     Done,
+    /// What a shell command came to.
+    Printed {
+        /// What it printed, without colours.
+        output: String,
+        /// What it returned; 0 is success.
+        returned: i32,
+    },
+    /// The hash by which the two files were found to be the same; `None` where they differ, or where that cannot be
+    /// told.
+    Compared(Option<String>),
+    /// The file is on the device.
+    FilePut {
+        /// Its length, in bytes.
+        bytes: u64,
+        /// How often the transfer went on or began again.
+        resumed: u32,
+        /// The hash by which it was compared; `None` where the device has none.
+        checked: Option<String>,
+    },
+    /// The file is on this machine.
+    FileGot {
+        /// Its length, in bytes.
+        bytes: u64,
+        /// Where it is.
+        path: String,
+    },
+    /// The value of a setting.
+    Setting {
+        /// As many bytes of it as were asked for, or as the device gives.
+        value: Vec<u8>,
+        /// Most bytes that the device gives, where it says so.
+        most: Option<u32>,
+    },
+    /// The device's clock.
+    Clock {
+        /// What it says.
+        device: String,
+        /// What this machine's says, in UTC.
+        machine: String,
+        /// How far they are apart; `None` where the device's cannot be read as a time.
+        apart: Option<Duration>,
+    },
+    /// The answer to any SMP command.
+    Answered {
+        /// What it says, byte strings as `{"$bytes": "HEX"}`.
+        answer: Json,
+        /// Why it is a no, where it is one.
+        refusal: Option<Cause>,
+    },
+    /// It was sent, nothing tells whether it was done, and it must not be sent a second time.
+    MayHaveHappened(Cause),
     /// It did not work.
     Failed(Cause),
 }

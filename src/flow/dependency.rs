@@ -18,7 +18,7 @@ pub(super) fn accompanying(
     index: usize,
     images: &BTreeMap<String, Arc<ImageSet>>,
 ) -> BTreeMap<u32, Version> {
-    let boots = |step: &Step| matches!(step, Step::TestBoot | Step::Reset { .. });
+    let boots = |step: &Step| matches!(step, Step::TestBoot | Step::Activate { .. } | Step::Reset { .. });
     let end = steps.iter().skip(index).position(boots).map_or(steps.len(), |position| index + position);
     let mut versions = BTreeMap::new();
     for step in steps.iter().take(end) {

@@ -14,8 +14,8 @@ use crate::smp::Time;
 use super::dependency::accompanying;
 use super::facts::Facts;
 use super::steps::{
-    ConfirmStep, DelayStep, EraseStep, ResetStep, RunStep, StepMachine, TestBootStep, Turn, UploadStep,
-    VerifyStep,
+    ConfirmStep, DelayStep, EraseStep, EraseStorageStep, GetStep, PutStep, ResetStep, RunStep, SetTimeStep,
+    SettingsStep, ShellStep, SmpStep, StepMachine, TestBootStep, Turn, UploadStep, VerifyStep,
 };
 use super::{Action, DeviceResult, Directive, FlowEvent, Outcome, StepEnded};
 
@@ -227,7 +227,8 @@ impl Flow {
                 let beside = accompanying(&self.steps, index, &self.facts.images);
                 Box::new(UploadStep::new(name, set, beside, image_number, upgrade_only, force))
             }
-            Step::TestBoot => Box::new(TestBootStep::new()),
+            Step::TestBoot => Box::new(TestBootStep::new(false, true)),
+            Step::Activate { permanent, boot } => Box::new(TestBootStep::new(permanent, boot)),
             Step::Confirm => Box::new(ConfirmStep::new()),
             Step::Reset { force, boot_mode } => Box::new(ResetStep::new(force, boot_mode)),
             Step::Verify { version, hash, confirmed, echo } => {
@@ -236,6 +237,13 @@ impl Flow {
             Step::Erase { slot } => Box::new(EraseStep::new(slot)),
             Step::Delay(time) => Box::new(DelayStep::new(time)),
             Step::Run { program, arguments } => Box::new(RunStep::new(program, arguments)),
+            Step::Shell { run, expect, timeout } => Box::new(ShellStep::new(run, expect, timeout)),
+            Step::Put { file, to } => Box::new(PutStep::new(file, to)),
+            Step::Get { from, file } => Box::new(GetStep::new(from, file)),
+            Step::Settings(settings) => Box::new(SettingsStep::new(settings)),
+            Step::SetTime => Box::new(SetTimeStep::new()),
+            Step::EraseStorage => Box::new(EraseStorageStep),
+            Step::Smp(command) => Box::new(SmpStep::new(command)),
         })
     }
 
@@ -269,13 +277,22 @@ impl Flow {
                 Some(Action::Wait(RETRY_PAUSE))
             }
             Turn::Broke(cause, detail) => {
-                let verdict = Verdict::of_cause(&cause);
-                let ended = self.ended(&current, now, verdict, Some(cause.clone()), *detail);
-                self.told.push_back(FlowEvent::StepEnded(Box::new(ended)));
-                self.finish(verdict, Some(cause));
+                self.end(&current, now, cause, *detail);
+                None
+            }
+            Turn::Lost(cause) => {
+                self.end(&current, now, cause, StepDetail::default());
                 None
             }
         }
+    }
+
+    /// The step did not hold, and with it the device did not pass.
+    fn end(&mut self, current: &Current, now: Time, cause: Cause, detail: StepDetail) {
+        let verdict = Verdict::of_cause(&cause);
+        let ended = self.ended(current, now, verdict, Some(cause.clone()), detail);
+        self.told.push_back(FlowEvent::StepEnded(Box::new(ended)));
+        self.finish(verdict, Some(cause));
     }
 
     fn ended(

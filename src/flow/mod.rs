@@ -11,7 +11,7 @@ mod proof;
 mod slots;
 mod steps;
 
-pub use action::{Action, DeviceResult, Directive, FlowEvent, Outcome, StepEnded};
+pub use action::{Action, DeviceResult, Directive, FlowEvent, Outcome, SettingAction, StepEnded};
 pub use machine::{Flow, FlowConfig, planned_steps};
 pub use mode::BootMode;
 pub use slots::{SlotDecision, decide};

@@ -9,8 +9,6 @@ use regex_automata::nfa::thompson;
 use regex_automata::util::start;
 use regex_automata::util::syntax;
 
-use super::model::Pattern;
-
 /// Largest automaton that is built to see whether an expression can match, in bytes; beyond, it is taken to match.
 const MAX_AUTOMATON: usize = 256 << 10;
 
@@ -23,11 +21,14 @@ pub(super) struct ExpressionError {
     pub(super) help: String,
 }
 
-/// Compiles an expression.
-pub(super) fn compile(source: &str) -> Result<Pattern, ExpressionError> {
+/// Compiles an expression with `build`.
+pub(super) fn compile<T>(
+    source: &str,
+    build: impl Fn(&str) -> Result<T, regex::Error>,
+) -> Result<T, ExpressionError> {
     let (at, message) = match regex_syntax::parse(source) {
-        Ok(_) => match Pattern::new(source) {
-            Ok(pattern) => return Ok(pattern),
+        Ok(_) => match build(source) {
+            Ok(compiled) => return Ok(compiled),
             Err(regex::Error::CompiledTooBig(limit)) => {
                 (None, format!("compiled it would be larger than {limit} bytes"))
             }
@@ -122,19 +123,24 @@ pub(super) fn can_match_usb_id(source: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::model::Pattern;
+
+    fn compiled(source: &str) -> Result<Pattern, ExpressionError> {
+        compile(source, Pattern::new)
+    }
 
     #[test]
     fn an_error_says_where() {
         for (source, at) in
             [("2fe3:(0004", Some(5..6)), ("a)(b", Some(1..2)), ("[z-a]", Some(1..4)), ("*", Some(0..0))]
         {
-            assert_eq!(compile(source).unwrap_err().at, at, "{source}");
+            assert_eq!(compiled(source).unwrap_err().at, at, "{source}");
         }
         // What a name needs is far from the bound.
-        assert!(compile("[\\w-]{1,40}").is_ok());
-        assert!(compile("((a{1000}){1000}){1000}").unwrap_err().message.contains("larger"));
-        assert!(compile(&"(".repeat(1000)).is_err());
-        assert!(compile("(?x)a # not closed").is_err());
+        assert!(compiled("[\\w-]{1,40}").is_ok());
+        assert!(compiled("((a{1000}){1000}){1000}").unwrap_err().message.contains("larger"));
+        assert!(compiled(&"(".repeat(1000)).is_err());
+        assert!(compiled("(?x)a # not closed").is_err());
     }
 
     #[test]

@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use crate::smp::group;
+
 /// A map of the plan.
 #[derive(Debug)]
 pub(super) struct Table {
@@ -29,6 +31,8 @@ pub(super) enum Kind {
     Flag,
     /// A whole number, both ends included.
     Whole(u64, u64),
+    /// One of some words, each for a number, or a whole number, both ends included.
+    WordOrWhole(&'static [(&'static str, u64)], u64, u64),
     /// A number, both ends included.
     Number(f64, f64),
     /// A duration such as `500ms`, both ends included.
@@ -43,7 +47,7 @@ pub(super) enum Kind {
     List(&'static Kind),
     /// One of something, or a list of them that is not empty.
     OneOrList(&'static Kind),
-    /// A regular expression.
+    /// A regular expression, on a whole text or on a part of it.
     Expression,
     /// A glob.
     Glob,
@@ -67,6 +71,8 @@ pub(super) enum Kind {
     Named(&'static Table),
     /// A map of anything.
     AnyMap,
+    /// Values of settings by name.
+    SettingValues,
     /// Anything.
     Any,
     /// The steps of a target.
@@ -302,8 +308,6 @@ pub(super) static STOP_AFTER: Table = Table {
 pub(super) struct StepForm {
     pub(super) name: &'static str,
     pub(super) takes: Takes,
-    /// Whether this version of flashfleet can do it.
-    pub(super) supported: bool,
     pub(super) doc: &'static str,
 }
 
@@ -321,11 +325,7 @@ pub(super) enum Takes {
 }
 
 const fn step(name: &'static str, takes: Takes, doc: &'static str) -> StepForm {
-    StepForm { name, takes, supported: true, doc }
-}
-
-const fn later(name: &'static str, takes: Takes, doc: &'static str) -> StepForm {
-    StepForm { name, takes, supported: false, doc }
+    StepForm { name, takes, doc }
 }
 
 const MAX_IMAGE_NUMBER: u64 = 15;
@@ -354,17 +354,17 @@ pub(super) static STEPS: [StepForm; 15] = [
         "Run a program on this machine, with FLASHFLEET_* variables naming the device; a non-zero exit fails the step.",
     ),
     step("delay", Takes::Value(&Kind::Time(MS, secs(DAY))), "Wait."),
-    later("erase-storage", Takes::Nothing, "Erase the settings storage."),
-    later(
+    step("erase-storage", Takes::Nothing, "Erase the storage partition, once: settings, and files where they lie in it."),
+    step(
         "shell",
         Takes::Value(&Kind::Map(&SHELL)),
-        "Run a shell command on the device; the output must match.",
+        "Run a shell command on the device, once: it must return 0, and the output must match.",
     ),
-    later("put", Takes::Value(&Kind::Map(&PUT)), "Write a file to the device."),
-    later("get", Takes::Value(&Kind::Map(&GET)), "Read a file from the device."),
-    later("settings", Takes::Value(&Kind::Map(&SETTINGS)), "Change settings."),
-    later("set-time", Takes::Nothing, "Set the device's clock from this machine's."),
-    later("smp", Takes::Value(&Kind::Map(&SMP)), "Any SMP command."),
+    step("put", Takes::Value(&Kind::Map(&PUT)), "Write a file to the device, and compare what is there."),
+    step("get", Takes::Value(&Kind::Map(&GET)), "Read a file from the device."),
+    step("settings", Takes::Value(&Kind::Map(&SETTINGS)), "Change settings."),
+    step("set-time", Takes::Nothing, "Set the device's clock from this machine's, in UTC, and read it back."),
+    step("smp", Takes::Value(&Kind::Map(&SMP)), "Any SMP command; a write is sent once."),
 ];
 
 pub(super) static UPLOAD: Table = Table {
@@ -377,11 +377,30 @@ pub(super) static UPLOAD: Table = Table {
     ],
 };
 
+/// `smp_group_0.rst`, "System reset": `boot_mode`.
+pub(super) static BOOT_MODES: [(&str, u64); 2] = [("normal", 0), ("bootloader", 1)];
+
+/// The management groups that have a number in the specification, as `flashfleet smp` names them.
+pub(super) static GROUPS: [(&str, u64); 8] = [
+    ("os", group::OS as u64),
+    ("image", group::IMAGE as u64),
+    ("stat", group::STAT as u64),
+    ("settings", group::SETTINGS as u64),
+    ("fs", group::FS as u64),
+    ("shell", group::SHELL as u64),
+    ("enum", group::ENUM as u64),
+    ("zephyr", group::ZEPHYR as u64),
+];
+
 pub(super) static RESET: Table = Table {
     what: "a reset",
     keys: &[
         opt("force", Kind::Flag, "Reset even where the application would refuse. Default: false."),
-        opt("boot_mode", Kind::Whole(0, 255), "What to boot into. Default: the application."),
+        opt(
+            "boot_mode",
+            Kind::WordOrWhole(&BOOT_MODES, 0, 255),
+            "What to boot into: `normal`, `bootloader`, or a number that the device knows. Default: the application. What then runs is not proven.",
+        ),
     ],
 };
 
@@ -408,32 +427,54 @@ pub(super) static SHELL: Table = Table {
     what: "a shell step",
     keys: &[
         req("run", Kind::Text, "The command line."),
-        opt("expect", Kind::Expression, "Regular expression that the output must match."),
+        opt(
+            "expect",
+            Kind::Expression,
+            "Regular expression that must match somewhere in the output: case matters, `^` and `$` are the ends of a line.",
+        ),
+        opt(
+            "timeout",
+            Kind::Time(MS, secs(DAY)),
+            "How long the command may run. Default: the link's `timeout`, or 30s where that is auto.",
+        ),
     ],
 };
 
 pub(super) static PUT: Table = Table {
     what: "a put",
     keys: &[
-        req("file", Kind::Text, "File on this machine, relative to the plan."),
-        req("to", Kind::Text, "Path on the device."),
+        req(
+            "file",
+            Kind::Text,
+            "File on this machine, relative to the plan; may hold `{serial_number}` and others.",
+        ),
+        req("to", Kind::Text, "Absolute path on the device; one that ends with `/` gets the file's name."),
     ],
 };
 
 pub(super) static GET: Table = Table {
     what: "a get",
     keys: &[
-        req("from", Kind::Text, "Path on the device."),
-        req("file", Kind::Text, "File on this machine, relative to the plan."),
+        req("from", Kind::Text, "Absolute path on the device."),
+        req(
+            "file",
+            Kind::Text,
+            "File on this machine, relative to the plan, with `{serial_number}` or another part of its own for each device.",
+        ),
     ],
 };
 
 pub(super) static SETTINGS: Table = Table {
     what: "a settings step",
     keys: &[
-        opt("set", Kind::AnyMap, "Values by key."),
-        opt("delete", Kind::OneOrList(&Kind::Text), "Keys to delete."),
-        opt("save", Kind::Flag, "Whether to save. Default: false."),
+        opt(
+            "set",
+            Kind::SettingValues,
+            "Values by name: text, or its type and the value, for example `{ u32: 5 }` or `{ hex: \"00ff\" }`.",
+        ),
+        opt("delete", Kind::OneOrList(&Kind::Text), "Names of settings to delete from the storage."),
+        opt("commit", Kind::Flag, "Whether to have the application apply what was set. Default: false."),
+        opt("save", Kind::Flag, "Whether to save to the storage. Default: false."),
     ],
 };
 
@@ -441,9 +482,9 @@ pub(super) static SMP: Table = Table {
     what: "an smp step",
     keys: &[
         req("op", Kind::Choice(&["read", "write"]), "Operation."),
-        req("group", Kind::Whole(0, 65_535), "Group number."),
+        req("group", Kind::WordOrWhole(&GROUPS, 0, 65_535), "Group: a number, or a name such as `os`."),
         req("command", Kind::Whole(0, 255), "Command number."),
-        opt("data", Kind::AnyMap, "What the request carries."),
+        opt("data", Kind::AnyMap, "What the request carries; byte strings as `{ $bytes: \"00ff\" }`."),
         opt("expect", Kind::Any, "What the answer must contain."),
     ],
 };

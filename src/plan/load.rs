@@ -13,7 +13,7 @@ use super::keys::PLAN;
 use super::model::{Plan, Policy};
 use super::problems::Problems;
 use super::reader::{Fields, Reader};
-use super::{policy, rules, scalar, targets, yaml};
+use super::{files, policy, rules, scalar, targets, yaml};
 
 /// Largest plan file, in bytes.
 const MAX_SIZE: u64 = 1 << 20;
@@ -86,7 +86,8 @@ pub fn parse(text: &str, path: &Path) -> Result<Plan, Diagnostics> {
 }
 
 fn read(problems: &Problems<'_>, path: &Path, sha256: String) -> Option<Plan> {
-    let reader = Reader::new(problems);
+    let base = path.parent().unwrap_or(Path::new(""));
+    let reader = Reader::new(problems, base);
     let root = match yaml::parse(problems.text()) {
         Ok(Some(root)) => root,
         Ok(None) => {
@@ -107,13 +108,13 @@ fn read(problems: &Problems<'_>, path: &Path, sha256: String) -> Option<Plan> {
     }
     let fields = reader.fields(&root, &PLAN)?;
     let _: Option<u64> = fields.whole("version");
-    let base = path.parent().unwrap_or(Path::new(""));
     let images = match fields.get("images") {
         Some(node) => images::read(&reader, node, base)?,
         None => Images::new(),
     };
     let targets = fields.get("targets").map_or_else(Vec::new, |node| targets::read(&reader, node, &images));
     rules::check_targets(problems, &targets);
+    files::check(problems, &targets);
     Some(Plan {
         name: name(&fields, path),
         path: path.to_owned(),

@@ -1,9 +1,12 @@
 //! The plan file: model, loading, validation, schema.
 
 mod address;
+mod data;
 mod derived;
+mod device_steps;
 mod diagnostic;
 mod expression;
+mod files;
 mod images;
 mod keys;
 mod load;
@@ -15,11 +18,14 @@ mod reader;
 mod rules;
 mod scalar;
 mod schema;
+mod step;
 mod steps;
 mod targets;
 mod yaml;
 
 pub use diagnostic::{Diagnostic, Diagnostics, Place};
+pub use files::read_file;
 pub use load::{load, parse};
 pub use model::*;
 pub use schema::schema;
+pub use step::{LocalFile, Search, Settings, SmpCommand, Step};

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use regex::Regex;
 
+use super::step::Step;
 use crate::image::ImageSet;
 use crate::sim::SimSpec;
 
@@ -17,7 +18,7 @@ pub struct Plan {
     pub name: String,
     /// Where it was read from.
     pub path: PathBuf,
-    /// SHA-256 of the file, lower-case hex.
+    /// SHA-256 of the file, lower-case hex; empty where there is none.
     pub sha256: String,
     /// Images by the name that steps use: one each, or those of a package.
     pub images: BTreeMap<String, Arc<ImageSet>>,
@@ -107,7 +108,7 @@ pub struct Pattern {
 
 impl Pattern {
     /// Largest compiled form, in bytes: what matches a name or an id is small, and a plan may have many.
-    const MAX_COMPILED: usize = 4 << 20;
+    pub(super) const MAX_COMPILED: usize = 4 << 20;
 
     /// Case-insensitive and anchored at both ends.
     ///
@@ -270,76 +271,6 @@ impl std::fmt::Display for Expect {
             Some(max) if max == self.min => write!(f, "{max}"),
             Some(max) => write!(f, "{}..{max}", self.min),
             None => write!(f, "{}..", self.min),
-        }
-    }
-}
-
-/// One step of a target.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Step {
-    /// Put an image into the secondary slot.
-    Upload {
-        /// Name of the image in the plan.
-        image: String,
-        /// Image number on the device.
-        image_number: u32,
-        /// Let the server refuse a version that is not newer.
-        upgrade_only: bool,
-        /// Upload even where it is there already.
-        force: bool,
-    },
-    /// Mark for test, reset, prove that it runs.
-    TestBoot,
-    /// Make what runs permanent.
-    Confirm,
-    /// Reset and prove that what ran still runs.
-    Reset {
-        /// Ask the device to reset even where its application would refuse.
-        force: bool,
-        /// What to boot into; `None` is normal.
-        boot_mode: Option<u8>,
-    },
-    /// Require what is said of the running image.
-    Verify {
-        /// Requirement on its version.
-        version: Option<semver::VersionReq>,
-        /// Its TLV hash, or the name of an image of the plan, resolved to its hash.
-        hash: Option<Vec<u8>>,
-        /// Whether it is confirmed.
-        confirmed: Option<bool>,
-        /// A text that must come back.
-        echo: Option<String>,
-    },
-    /// Erase a slot.
-    Erase {
-        /// The slot; 1 where the plan does not say.
-        slot: u32,
-    },
-    /// Wait.
-    Delay(Duration),
-    /// Run a program on this machine.
-    Run {
-        /// The program.
-        program: String,
-        /// Its arguments.
-        arguments: Vec<String>,
-    },
-}
-
-impl Step {
-    /// The step's name in reports, before doubles are numbered.
-    #[must_use]
-    pub fn name(&self) -> String {
-        match self {
-            Self::Upload { image, image_number: 0, .. } => format!("upload {image}"),
-            Self::Upload { image, image_number, .. } => format!("upload {image} to image {image_number}"),
-            Self::TestBoot => "test-boot".to_owned(),
-            Self::Confirm => "confirm".to_owned(),
-            Self::Reset { .. } => "reset".to_owned(),
-            Self::Verify { .. } => "verify".to_owned(),
-            Self::Erase { slot } => format!("erase slot {slot}"),
-            Self::Delay(time) => format!("delay {}", humantime::format_duration(*time)),
-            Self::Run { program, .. } => format!("run {program}"),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use super::images::{Images, PlanImage};
-use super::model::Step;
+use super::step::Step;
 use super::problems::{Problems, excerpt};
 use super::reader::{Fields, Reader};
 use super::yaml::{Node, Value};

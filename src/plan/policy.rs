@@ -39,7 +39,7 @@ fn read_recover(fields: &Fields<'_>) -> Vec<String> {
 }
 
 /// The names in `{braces}`. What does not look like a name is text: a program's own syntax.
-fn placeholders(text: &str) -> impl Iterator<Item = &str> {
+pub(super) fn placeholders(text: &str) -> impl Iterator<Item = &str> {
     text.split('{').skip(1).filter_map(|rest| {
         let (name, _) = rest.split_once('}')?;
         let is_name = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');

@@ -5,6 +5,7 @@
 
 use std::cell::Cell;
 use std::ops::Range;
+use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use super::keys::{Key, Kind, Table};
 use super::model::{Auto, Pattern};
 use super::problems::{Problems, excerpt, suggest};
 use super::scalar::Resolved;
+use super::step::Search;
 use super::yaml::{Node, Value};
 use super::{expression, scalar};
 
@@ -28,12 +30,14 @@ const MAX_TEXT: usize = 1024;
 #[derive(Debug)]
 pub(super) struct Reader<'a> {
     pub(super) problems: &'a Problems<'a>,
+    /// The folder that file names are relative to.
+    pub(super) base: &'a Path,
     expressions: Cell<usize>,
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(problems: &'a Problems<'a>) -> Self {
-        Self { problems, expressions: Cell::new(0) }
+    pub(super) fn new(problems: &'a Problems<'a>, base: &'a Path) -> Self {
+        Self { problems, base, expressions: Cell::new(0) }
     }
 
     /// Reports that `node` is not what `what` must be.
@@ -215,6 +219,30 @@ impl<'a> Reader<'a> {
         None
     }
 
+    /// One of some words, or the number that it stands for, which may be any within both ends.
+    pub(super) fn word_or_whole(
+        &self,
+        node: &Node,
+        what: &str,
+        words: &'static [(&'static str, u64)],
+        min: u64,
+        max: u64,
+    ) -> Option<u64> {
+        let known = || words.iter().map(|(word, _)| *word);
+        match self.resolve(node) {
+            Some(Resolved::Text(text)) => {
+                let found = words.iter().find(|(word, _)| *word == text);
+                if found.is_none() {
+                    let message = format!("{what} cannot be `{}`", excerpt(text));
+                    let help = format!("{}, or a number", suggest(text, known(), "known words"));
+                    self.problems.add("plan.unknown_word", &node.at, message, help);
+                }
+                found.map(|(_, number)| *number)
+            }
+            _ => self.whole(node, what, min, max),
+        }
+    }
+
     /// A list that is neither empty nor endless.
     pub(super) fn list<'n>(&self, node: &'n Node, what: &str, of: &str) -> Option<&'n [Rc<Node>]> {
         let Value::Sequence(items) = &node.value else {
@@ -259,8 +287,22 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A regular expression.
+    /// A regular expression that must match a whole text.
     pub(super) fn expression(&self, node: &Node, what: &str) -> Option<Pattern> {
+        self.compiled(node, what, Pattern::new)
+    }
+
+    /// A regular expression that must match somewhere in a text.
+    pub(super) fn search(&self, node: &Node, what: &str) -> Option<Search> {
+        self.compiled(node, what, Search::new)
+    }
+
+    fn compiled<T>(
+        &self,
+        node: &Node,
+        what: &str,
+        build: impl Fn(&str) -> Result<T, regex::Error>,
+    ) -> Option<T> {
         let source = self.text(node, what)?;
         let count = self.expressions.get() + 1;
         self.expressions.set(count);
@@ -271,8 +313,8 @@ impl<'a> Reader<'a> {
             }
             return None;
         }
-        match expression::compile(source) {
-            Ok(pattern) => Some(pattern),
+        match expression::compile(source, build) {
+            Ok(compiled) => Some(compiled),
             Err(error) => {
                 let at = match error.at {
                     Some(within) => scalar::place_within(self.problems.text(), node, &within),
@@ -401,6 +443,22 @@ impl<'n> Fields<'n> {
     pub(super) fn expression(&self, name: &str) -> Option<Pattern> {
         let (node, _, what) = self.entry(name)?;
         self.reader.expression(node, &what)
+    }
+
+    pub(super) fn search(&self, name: &str) -> Option<Search> {
+        let (node, _, what) = self.entry(name)?;
+        self.reader.search(node, &what)
+    }
+
+    /// A whole number that may be a word, and that fits `T`.
+    pub(super) fn word_or_whole<T: TryFrom<u64>>(&self, name: &str) -> Option<T> {
+        let (node, kind, what) = self.entry(name)?;
+        match kind {
+            Kind::WordOrWhole(words, min, max) => {
+                T::try_from(self.reader.word_or_whole(node, &what, words, *min, *max)?).ok()
+            }
+            other => mismatch(other),
+        }
     }
 
     /// The word `auto`, or a whole number.

@@ -6,8 +6,9 @@ use std::net::IpAddr;
 use std::ops::Range;
 
 use super::images::Images;
-use super::model::{Match, MatchKind, Pattern, Step, UdpTarget};
+use super::model::{Match, MatchKind, Pattern, UdpTarget};
 use super::problems::{Problems, excerpt};
+use super::step::Step;
 use super::targets::PlacedTarget;
 
 /// Steps that cannot do what they are for, after the steps before them.
@@ -17,7 +18,22 @@ pub(super) fn check_order(problems: &Problems<'_>, steps: &[(Step, Range<usize>)
     let mut running: Option<&str> = None;
     let mut uploaded = false;
     let mut booted = false;
+    let mut in_boot_mode = false;
     for (step, at) in steps {
+        if in_boot_mode
+            && matches!(step, Step::Upload { .. } | Step::TestBoot | Step::Confirm | Step::Erase { .. })
+        {
+            let message = "the device was reset into another boot mode, where images are not yet handled";
+            let help =
+                "put `- reset` before it; a `run` step can call a program that works with a bootloader";
+            problems.add("plan.step_order", at, message, help);
+        }
+        in_boot_mode = match step {
+            Step::Reset { boot_mode, .. } => boot_mode.is_some(),
+            // A program can do anything.
+            Step::Run { .. } => false,
+            _ => in_boot_mode,
+        };
         match step {
             Step::Upload { image, image_number, .. } => {
                 waiting.insert(*image_number, image);
@@ -78,12 +94,22 @@ pub(super) fn check_order(problems: &Problems<'_>, steps: &[(Step, Range<usize>)
                     problems.add("plan.step_order", at, message, "erase before `upload`, or take it out");
                 }
             }
-            // A program can do anything, a reset boots what some bootloaders choose by themselves.
-            Step::Reset { .. } | Step::Run { .. } => {
+            // A program and a command can do anything, a reset boots what some bootloaders choose by themselves.
+            Step::Reset { .. }
+            | Step::Run { .. }
+            | Step::Shell { .. }
+            | Step::Smp(_)
+            | Step::Activate { .. } => {
                 booted = true;
                 running = None;
             }
-            Step::Confirm | Step::Delay(_) => {}
+            Step::Confirm
+            | Step::Delay(_)
+            | Step::Put { .. }
+            | Step::Get { .. }
+            | Step::Settings(_)
+            | Step::SetTime
+            | Step::EraseStorage => {}
         }
     }
 }

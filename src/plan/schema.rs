@@ -3,6 +3,7 @@
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
+use super::data;
 use super::keys::{Kind, MATCH, MATCH_KINDS, PLAN, STEPS, StepForm, Table, Takes};
 use crate::sim::SimSpec;
 
@@ -76,6 +77,7 @@ fn table(table: &Table, definitions: &mut Map<String, Value>) -> Value {
             "an image" => object.insert("oneOf".to_owned(), one_of(&["file", "sim"])),
             "a stop_after" => object.insert("anyOf".to_owned(), one_of(&["failures", "percent"])),
             "a verify" => object.insert("minProperties".to_owned(), json!(1)),
+            "a settings step" => object.insert("minProperties".to_owned(), json!(1)),
             _ => None,
         };
     }
@@ -89,6 +91,10 @@ fn kind(of: &Kind, definitions: &mut Map<String, Value>) -> Value {
         }
         Kind::Flag => json!({ "type": "boolean" }),
         Kind::Whole(min, max) => json!({ "type": "integer", "minimum": min, "maximum": max }),
+        Kind::WordOrWhole(words, min, max) => json!({ "anyOf": [
+            { "enum": words.iter().map(|(word, _)| *word).collect::<Vec<_>>() },
+            { "type": "integer", "minimum": min, "maximum": max },
+        ] }),
         Kind::Number(min, max) => json!({ "type": "number", "minimum": min, "maximum": max }),
         Kind::Time(..) => json!({
             "type": "string",
@@ -122,6 +128,7 @@ fn kind(of: &Kind, definitions: &mut Map<String, Value>) -> Value {
             json!({ "type": "object", "additionalProperties": table_reference(of, definitions) })
         }
         Kind::AnyMap => json!({ "type": "object" }),
+        Kind::SettingValues => setting_values(),
         Kind::Any => json!({}),
         Kind::SimDevices => reference("SimSpec"),
         Kind::Steps => {
@@ -134,6 +141,28 @@ fn kind(of: &Kind, definitions: &mut Map<String, Value>) -> Value {
     }
 }
 
+/// Text, or a map with one key, which is the value's type.
+fn setting_values() -> Value {
+    let mut typed = Map::new();
+    typed.insert("text".to_owned(), json!({ "type": "string" }));
+    typed.insert("hex".to_owned(), json!({ "type": "string", "pattern": "^([0-9a-fA-F]{2})*$" }));
+    for (name, min, max) in data::NUMBERS {
+        typed.insert(name.to_owned(), json!({ "type": "integer", "minimum": min, "maximum": max }));
+    }
+    let typed = json!({
+        "type": "object",
+        "additionalProperties": false,
+        "minProperties": 1,
+        "maxProperties": 1,
+        "properties": typed,
+    });
+    json!({
+        "type": "object",
+        "minProperties": 1,
+        "additionalProperties": { "anyOf": [{ "type": "string" }, typed] },
+    })
+}
+
 fn text() -> Value {
     json!({ "type": "string", "minLength": 1, "maxLength": 1024 })
 }
@@ -143,8 +172,6 @@ fn list(items: Value) -> Value {
 }
 
 fn step(form: &StepForm, definitions: &mut Map<String, Value>) -> Value {
-    let later = if form.supported { "" } else { " Not yet supported." };
-    let description = format!("{}{later}", form.doc);
     let word = json!({ "const": form.name });
     let map = |value: Value| {
         json!({
@@ -168,7 +195,7 @@ fn step(form: &StepForm, definitions: &mut Map<String, Value>) -> Value {
             vec![map(json!({ "anyOf": [value, options] }))]
         }
     };
-    json!({ "description": description, "anyOf": forms })
+    json!({ "description": form.doc, "anyOf": forms })
 }
 
 #[cfg(test)]

@@ -3,13 +3,13 @@
 use std::ops::Range;
 
 use super::images::{Images, read_requirement};
-use super::keys::{ERASE, Kind, RESET, STEPS, StepForm, Table, Takes, UPLOAD, VERIFY};
-use super::model::Step;
+use super::keys::{ERASE, Kind, RESET, STEPS, StepForm, Takes, UPLOAD, VERIFY};
 use super::problems::{excerpt, suggest};
 use super::reader::{Fields, Reader};
-use super::{packages, rules};
 use super::scalar::Resolved;
+use super::step::Step;
 use super::yaml::{Node, Value};
+use super::{derived, device_steps, packages, rules};
 
 /// MCUboot numbers slots through; 1 is the secondary slot of image 0.
 const SECONDARY_SLOT: u32 = 1;
@@ -17,25 +17,31 @@ const SECONDARY_SLOT: u32 = 1;
 /// Lengths of TLV hashes, in bytes: SHA-256, SHA-384, SHA-512.
 const HASH_LENGTHS: [usize; 3] = [32, 48, 64];
 
-/// Reads `steps` of a target, or makes the default ones.
-pub(super) fn read(target: &Fields<'_>, images: &Images, simulated: bool) -> Vec<Step> {
+/// Reads `steps` of a target, or makes the default ones. Beside each is where it is written, of a `get` and a `put` the place
+/// of its file.
+pub(super) fn read(target: &Fields<'_>, images: &Images, simulated: bool) -> Vec<(Step, Range<usize>)> {
     let reader = target.reader;
-    let Some(node) = target.get("steps") else { return default_steps(target, images, simulated) };
+    let Some(node) = target.get("steps") else {
+        let at = &target.node.at;
+        return default_steps(target, images, simulated).into_iter().map(|step| (step, at.clone())).collect();
+    };
     let nodes = reader.list(node, "`steps`", "steps").unwrap_or_default();
     let mut steps = Vec::new();
     let mut whole = true;
     for node in nodes {
+        let file = derived::find(node, "get.file").or_else(|| derived::find(node, "put.file"));
+        let at = file.unwrap_or(&node.at);
         let read = read_step(reader, node, images, simulated);
         let expanded = read.and_then(|step| packages::expand(reader, step, node, images));
         whole &= expanded.is_some();
-        steps.extend(expanded.unwrap_or_default().into_iter().map(|step| (step, node.at.clone())));
+        steps.extend(expanded.unwrap_or_default().into_iter().map(|step| (step, at.clone())));
     }
     // Without every step nothing is certain about their order.
     if whole {
         rules::check_order(reader.problems, &steps, images);
         packages::check_dependencies(reader.problems, &steps, images);
     }
-    steps.into_iter().map(|(step, _)| step).collect()
+    steps
 }
 
 fn default_steps(target: &Fields<'_>, images: &Images, simulated: bool) -> Vec<Step> {
@@ -89,12 +95,6 @@ fn read_step(reader: &Reader<'_>, node: &Node, images: &Images, simulated: bool)
         return None;
     };
     let value = check_presence(reader, form, &at, value)?;
-    if !form.supported {
-        check_syntax(reader, form, value);
-        let instead = "take it out; until then `run` can call a program that does it";
-        reader.not_supported(&at, &format!("step `{name}`"), instead);
-        return None;
-    }
     match name {
         "upload" => read_upload(reader, value?, images, simulated),
         "test-boot" => Some(Step::TestBoot),
@@ -103,7 +103,10 @@ fn read_step(reader: &Reader<'_>, node: &Node, images: &Images, simulated: bool)
         "verify" => read_verify(reader, value?, images),
         "erase" => read_erase(reader, value),
         "run" => read_run(reader, value?),
-        _ => read_delay(reader, form, value?),
+        "delay" => read_delay(reader, form, value?),
+        "set-time" => Some(Step::SetTime),
+        "erase-storage" => Some(Step::EraseStorage),
+        _ => device_steps::read(reader, name, value?),
     }
 }
 
@@ -200,11 +203,11 @@ fn read_upload(reader: &Reader<'_>, node: &Node, images: &Images, simulated: boo
 fn read_reset(reader: &Reader<'_>, value: Option<&Node>) -> Option<Step> {
     let Some(node) = value else { return Some(Step::Reset { force: false, boot_mode: None }) };
     let fields = reader.fields(node, &RESET)?;
-    let boot_mode = fields.whole("boot_mode");
-    if fields.get("boot_mode").is_some() {
-        reader.not_supported(&fields.key_at("boot_mode"), "`boot_mode` of step `reset`", "take it out");
-    }
-    Some(Step::Reset { force: fields.flag("force").unwrap_or_default(), boot_mode })
+    Some(Step::Reset {
+        force: fields.flag("force").unwrap_or_default(),
+        // A boot as usual is what a device does that is told nothing, and some know nothing else.
+        boot_mode: fields.word_or_whole("boot_mode").filter(|mode| *mode != 0),
+    })
 }
 
 fn read_verify(reader: &Reader<'_>, node: &Node, images: &Images) -> Option<Step> {
@@ -270,51 +273,34 @@ fn read_delay(reader: &Reader<'_>, form: &StepForm, node: &Node) -> Option<Step>
     reader.time(node, "`delay`", *min, *max).map(Step::Delay)
 }
 
-/// Checks the syntax of a step that cannot be done yet, so that all that is wrong with it is told now.
-fn check_syntax(reader: &Reader<'_>, form: &StepForm, value: Option<&Node>) {
-    let (Takes::Value(kind), Some(node)) = (&form.takes, value) else { return };
-    check_kind(reader, node, kind, &format!("`{}`", form.name));
-}
-
-fn check_kind(reader: &Reader<'_>, node: &Node, kind: &'static Kind, what: &str) {
-    match kind {
-        Kind::Text => drop(reader.text(node, what)),
-        Kind::Flag => drop(reader.flag(node, what)),
-        Kind::Whole(min, max) => drop(reader.whole(node, what, *min, *max)),
-        Kind::Choice(words) => drop(reader.choice(node, what, words)),
-        Kind::Expression => drop(reader.expression(node, what)),
-        Kind::OneOrList(kind) => {
-            for node in reader.one_or_list(node, what, "texts") {
-                check_kind(reader, node, kind, what);
-            }
-        }
-        Kind::AnyMap if !matches!(node.value, Value::Mapping(_)) => {
-            reader.wrong_type(node, what, "a map", "write `{ key: value }`");
-        }
-        Kind::Map(table) => check_map(reader, node, table),
-        _ => {}
-    }
-}
-
-fn check_map(reader: &Reader<'_>, node: &Node, table: &'static Table) {
-    let Some(fields) = reader.fields(node, table) else { return };
-    for key in table.keys {
-        if let Some(node) = fields.get(key.name) {
-            check_kind(reader, node, &key.kind, &format!("`{}`", key.name));
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
+    use super::super::images::PlanImage;
+    use super::super::problems::Problems;
+    use super::super::yaml;
     use super::*;
 
     #[test]
-    fn every_step_form_is_read_or_answers_that_it_is_not_supported() {
-        // A form that is added to the table without a reading would be taken for a delay.
-        let read = ["upload", "test-boot", "confirm", "reset", "verify", "erase", "run", "delay"];
+    fn every_step_form_is_read() {
+        // A form that is added to the table without a reading would come to nothing, and the plan would go on without it.
         for form in &STEPS {
-            assert_eq!(form.supported, read.contains(&form.name), "{}", form.name);
+            let text = match form.takes {
+                Takes::Nothing | Takes::Options(_) => form.name.to_owned(),
+                Takes::Value(_) | Takes::ValueOrMap(..) => {
+                    let example = example(form.name).split('`').nth(1).unwrap().trim_start_matches("- ");
+                    example.replace("file: a.txt, to", "file: \"{address}\", to")
+                }
+            };
+            let node = yaml::parse(&text).unwrap().unwrap();
+            let problems = Problems::new(&text);
+            let images = Images::from([("app".to_owned(), PlanImage { set: None, simulated: false })]);
+            let step = read_step(&Reader::new(&problems, Path::new("")), &node, &images, false);
+            let (found, _) = problems.finish();
+            assert!(found.is_empty(), "{text}: {found:?}");
+            let name = step.unwrap_or_else(|| panic!("{} is not read", form.name)).name();
+            assert!(name.starts_with(form.name), "{} is read as {name}", form.name);
         }
     }
 }

@@ -32,6 +32,8 @@ pub(super) struct PlacedTarget {
     pub(super) match_at: Range<usize>,
     /// Where each address of `udp` or `tcp` is written, in their order.
     pub(super) addresses_at: Vec<Range<usize>>,
+    /// Where each step is written.
+    pub(super) steps_at: Vec<Range<usize>>,
 }
 
 /// Reads the list `targets`.
@@ -54,10 +56,11 @@ fn read_target(reader: &Reader<'_>, node: &Node, images: &Images) -> Option<Plac
     if let (Some(expect), Some(node)) = (expect, fields.get("expect")) {
         check_expect(reader, node, expect, &matcher.kind);
     }
+    let (steps, steps_at) = steps.into_iter().unzip();
     let target = Target { name, matcher, link, discover, expect: expect.unwrap_or_default(), steps };
     let name_at = fields.get("name").map_or(node.at.clone(), |name| name.at.clone());
     let match_at = fields.get("match").map_or(node.at.clone(), |matcher| matcher.at.clone());
-    Some(PlacedTarget { target, name_at, match_at, addresses_at })
+    Some(PlacedTarget { target, name_at, match_at, addresses_at, steps_at })
 }
 
 struct Found {

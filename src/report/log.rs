@@ -66,7 +66,7 @@ impl LogWriter {
         Self::to(Box::new(io::stdout()), "standard output".to_owned())
     }
 
-    fn to(out: Box<dyn Write + Send>, name: String) -> Self {
+    pub(super) fn to(out: Box<dyn Write + Send>, name: String) -> Self {
         Self { out, name, disk: None, torn: false, failed: false }
     }
 

@@ -1,6 +1,7 @@
 //! Events, and everything that is made of them. Depends on no engine: reports are pure functions of the event log.
 
 mod aggregate;
+mod copy;
 mod device_state;
 mod display;
 mod event;

@@ -8,6 +8,7 @@ use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use super::copy::LogCopy;
 use super::log::{LogWriter, unwritable};
 use super::model::Report;
 use crate::cause::{Cause, Class};
@@ -53,7 +54,7 @@ pub struct Outputs {
     /// The journal, open.
     pub journal: Option<LogWriter>,
     /// The copy of the journal, open.
-    pub events: Option<LogWriter>,
+    pub events: Option<LogCopy>,
 }
 
 /// What is made of a report.
@@ -116,8 +117,8 @@ pub fn prepare_outputs(paths: &OutputPaths) -> Result<Outputs, Cause> {
     // Opened last: opening empties a file, and nothing may be lost where another path is refused.
     let journal = journal.as_deref().map(LogWriter::create).transpose()?;
     let events = match events {
-        Some(Destination::File(path)) => Some(LogWriter::create(path)?),
-        Some(Destination::Stdout) => Some(LogWriter::stdout()),
+        Some(Destination::File(path)) => Some(LogCopy::start(LogWriter::create(path)?)?),
+        Some(Destination::Stdout) => Some(LogCopy::start(LogWriter::stdout())?),
         None => None,
     };
     Ok(Outputs { reports, journal, events })

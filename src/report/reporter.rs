@@ -101,7 +101,7 @@ impl ReporterCore {
             first_trouble = Err(cause);
         }
         // A reader of the copy that went away stays away.
-        if let Some(Err(cause)) = self.outputs.events.as_mut().map(|copy| copy.write(event)) {
+        if let Some(Err(cause)) = self.outputs.events.as_ref().map(|copy| copy.write(event)) {
             self.outputs.events = None;
             self.troubles.push(cause.clone());
             first_trouble = first_trouble.and(Err(cause));
@@ -126,6 +126,8 @@ impl ReporterCore {
     pub fn finish(mut self) -> Finished {
         let report = self.aggregate.report();
         let mut troubles = self.troubles;
+        // A report on standard output comes after the events.
+        troubles.extend(self.outputs.events.take().and_then(|copy| copy.finish().err()));
         troubles.extend(self.outputs.write_reports(&report, &mut io::stdout()));
         self.display.finish(&report, &self.outputs, &troubles);
         Finished { report, troubles }

@@ -86,11 +86,11 @@ fn a_syntax_error() {
 }
 
 #[test]
-fn a_step_of_a_later_version() {
+fn a_file_that_devices_would_share() {
     let plan = format!(
-        "{HEAD}targets:\n  - name: a\n    match: {{ udp: [\"@\"] }}\n    steps:\n      - shell: {{ run: selftest }}\n"
+        "{HEAD}targets:\n  - name: a\n    match: {{ udp: [\"@\", \"127.0.0.2\"] }}\n    steps:\n      - get: {{ from: /lfs1/a, file: a.txt }}\n"
     );
-    refused(&Station::new(), &plan, "plan.not_supported", 8, 9);
+    refused(&Station::new(), &plan, "plan.shared_file", 8, 37);
 }
 
 #[test]

@@ -3,6 +3,9 @@
 
 mod bad_input;
 mod links;
+#[path = "../common/package.rs"]
+mod package;
 mod programs;
 mod runs;
 mod station;
+mod update;

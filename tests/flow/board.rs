@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use flashfleet::cause::{Cause, Class};
-use flashfleet::flow::{Action, DeviceResult, Directive, Flow, FlowConfig, FlowEvent, Outcome, StepEnded};
+use flashfleet::flow::{
+    Action, DeviceResult, Directive, Flow, FlowConfig, FlowEvent, Outcome, SettingAction, StepEnded,
+};
 use flashfleet::image::{Image, ImageBuilder, ImageSet};
 use flashfleet::plan::Step;
 use flashfleet::report::{Departure, UploadFigures};
@@ -180,6 +182,20 @@ impl Board {
             Action::Wait(_) => "wait",
             Action::RunProgram { .. } => "run",
             Action::Recover => "recover",
+            Action::MarkToStay { .. } => "mark-to-stay",
+            Action::Shell { .. } => "shell",
+            Action::CompareFile { .. } => "compare",
+            Action::PutFile { .. } => "put",
+            Action::GetFile { .. } => "get",
+            Action::Setting(SettingAction::Delete(_)) => "delete",
+            Action::Setting(SettingAction::Write { .. }) => "write",
+            Action::Setting(SettingAction::Commit) => "commit",
+            Action::Setting(SettingAction::Save) => "save",
+            Action::Setting(SettingAction::Read { .. }) => "read-setting",
+            Action::SetTime => "set-time",
+            Action::ReadTime => "read-time",
+            Action::EraseStorage => "erase-storage",
+            Action::Smp { .. } => "smp",
         }
     }
 
@@ -224,6 +240,16 @@ impl Board {
                 }
                 Outcome::State(self.state())
             }
+            Action::MarkToStay { hash } => {
+                if let Some(slot) = self.secondary.as_mut().filter(|slot| slot.hash.as_ref() == Some(hash)) {
+                    slot.pending = true;
+                    slot.permanent = !self.forgets_confirm;
+                }
+                if self.primary.hash.as_ref() == Some(hash) {
+                    self.primary.confirmed = true;
+                }
+                Outcome::State(self.state())
+            }
             Action::Confirm { hash } => {
                 assert_eq!(
                     self.primary.hash.as_ref(),
@@ -264,7 +290,25 @@ impl Board {
                 }
                 Outcome::Done
             }
-            Action::Wait(_) => Outcome::Done,
+            Action::Wait(_) | Action::SetTime | Action::EraseStorage => Outcome::Done,
+            Action::Shell { .. } => Outcome::Printed { output: "PASS\r\n".to_owned(), returned: 0 },
+            Action::CompareFile { .. } => Outcome::Compared(None),
+            Action::PutFile { .. } => {
+                Outcome::FilePut { bytes: 5, resumed: 0, checked: Some("crc32".to_owned()) }
+            }
+            Action::GetFile { .. } => Outcome::FileGot { bytes: 5, path: "a.txt".to_owned() },
+            Action::Setting(SettingAction::Read { .. }) => {
+                Outcome::Setting { value: b"x".to_vec(), most: None }
+            }
+            Action::Setting(_) => Outcome::Done,
+            Action::ReadTime => Outcome::Clock {
+                device: "2026-11-25T12:00:00".to_owned(),
+                machine: "2026-11-25T12:00:01".to_owned(),
+                apart: Some(Duration::from_secs(1)),
+            },
+            Action::Smp { .. } => {
+                Outcome::Answered { answer: serde_json::json!({ "n": 1, "s": "x" }), refusal: None }
+            }
             Action::RunProgram { .. } => Outcome::ProgramEnded { code: Some(0), output: String::new() },
         }
     }

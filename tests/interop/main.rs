@@ -10,6 +10,7 @@
 #![expect(clippy::unwrap_used, reason = "a broken rig ends the test that needed it")]
 
 mod console;
+mod device_steps;
 mod error;
 mod fixtures;
 mod fleet_boards;

@@ -93,7 +93,7 @@ fn unprepared() -> Cause {
 
 /// Asks, unless the server would drop the request for its length.
 async fn ask<R: Request>(client: &mut Client, request: &R) -> Result<R::Response, Cause> {
-    fits(client, &RawRequest::new(request).map_err(ClientError::from)?).await?;
+    client.fits(RawRequest::new(request).map_err(ClientError::from)?.message_len()).await?;
     client.request(request).await.map_err(Cause::from)
 }
 
@@ -101,25 +101,6 @@ async fn ask<R: Request>(client: &mut Client, request: &R) -> Result<R::Response
 async fn slow<R: Request>(client: &mut Client, request: &R) -> Result<R::Response, Cause> {
     let timeout = client.options().timeout.unwrap_or(SLOW);
     client.request_within(request, timeout).await.map_err(Cause::from)
-}
-
-/// Servers drop what is longer than their buffers without a word.
-async fn fits(client: &mut Client, request: &RawRequest) -> Result<(), Cause> {
-    let length = request.message_len();
-    // What every server takes is not worth a question.
-    if length <= client.properties().safe_message {
-        return Ok(());
-    }
-    let most = client.limits().await?.max_message;
-    if length > most {
-        return Err(Cause::new(
-            Class::Plan,
-            "smp.request_too_long",
-            format!("expected a request of at most {most} bytes, which the device takes, got {length}"),
-            "send less, or say the server's buffer with `--buffer` where it is larger",
-        ));
-    }
-    Ok(())
 }
 
 async fn os(client: &mut Client, command: &Os) -> Result<Told, Cause> {
@@ -324,10 +305,8 @@ async fn fs(client: &mut Client, command: &Fs) -> Result<Told, Cause> {
 }
 
 async fn shell(client: &mut Client, argv: &[String], repeat: bool) -> Result<Told, Cause> {
-    let request = crate::smp::message::shell::ShellCommand { argv: argv.to_vec() };
-    fits(client, &RawRequest::new(&request).map_err(ClientError::from)?).await?;
     let repeat = if repeat { Repeat::Safe } else { Repeat::Once };
-    let output = client.shell(argv.to_vec(), repeat).await?;
+    let output = client.shell(argv.to_vec(), repeat, None).await?;
     let mut told = Told::new(lines(&output.o), json!({ "output": output.o, "returned": output.ret }));
     if output.ret != 0 {
         told.text += &format!("the command returned {}\n", output.ret);
@@ -391,7 +370,7 @@ fn known(number: u16) -> &'static str {
 }
 
 async fn raw(client: &mut Client, request: RawRequest) -> Result<Told, Cause> {
-    fits(client, &request).await?;
+    client.fits(request.message_len()).await?;
     let answer = client.send(request, None).await?;
     let told = decode_response::<Value>(&answer.payload).and_then(|_| payload_to_json(&answer.payload));
     let json = told.map_err(|source| Cause::from(ResponseError { request: answer.request, source }))?;

@@ -1,7 +1,6 @@
 //! The commands that move much: image upload, file put and get, with their progress on standard error.
 
-use std::fs;
-use std::io::{self, Write};
+use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -9,8 +8,8 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
 
 use super::show::Told;
-use crate::cause::{Cause, Class};
-use crate::client::{Client, UploadRequest};
+use crate::cause::Cause;
+use crate::client::{Client, ReceivedFile, UploadRequest};
 use crate::image::Image;
 
 /// Drawn at most this often per second.
@@ -96,34 +95,11 @@ pub(super) async fn get(
         got.map_err(Cause::from)?;
         return Ok(Told::new("", json!({})));
     }
-    let folder = local.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = tempfile::Builder::new()
-        .prefix(".flashfleet-")
-        .tempfile_in(folder)
-        .map_err(|error| cannot_write(local, &error))?;
-    let got = client.get_file(remote, |data| file.write_all(data), progress).await;
+    let mut file = ReceivedFile::begin(local)?;
+    let got = client.get_file(remote, |data| file.write(data), progress).await;
     bar.finish_and_clear();
     let bytes = got.map_err(Cause::from)?;
-    keep(file, local).map_err(|error| cannot_write(local, &error))?;
+    file.keep()?;
     let json = json!({ "remote": remote, "local": local, "bytes": bytes });
     Ok(Told::new(format!("got {bytes} bytes: {}", local.display()), json))
-}
-
-/// Gives the whole file its name, and the rights that a new file has here.
-fn keep(file: tempfile::NamedTempFile, local: &Path) -> io::Result<()> {
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt as _;
-        let mode = match fs::metadata(local) {
-            Ok(known) => known.permissions().mode() & 0o777,
-            Err(_) => 0o644,
-        };
-        file.as_file().set_permissions(fs::Permissions::from_mode(mode))?;
-    }
-    file.persist(local).map(|_| ()).map_err(|error| error.error)
-}
-
-fn cannot_write(local: &Path, error: &io::Error) -> Cause {
-    let message = format!("expected to write {}, but {error}", local.display());
-    Cause::new(Class::Station, "station.cannot_write", message, "check the path, its rights and the disk")
 }

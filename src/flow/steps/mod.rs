@@ -1,13 +1,19 @@
 //! One state machine per kind of step. Nothing about sequences of steps lives here.
 
 mod confirm;
+mod files;
+mod once;
 mod reboot;
 mod reset;
+mod settings;
 mod simple;
 mod test_boot;
 mod turn;
 mod upload;
 
+pub(super) use files::{GetStep, PutStep};
+pub(super) use once::{EraseStorageStep, ShellStep, SmpStep};
+pub(super) use settings::{SetTimeStep, SettingsStep};
 pub(super) use simple::{DelayStep, EraseStep, RunStep, VerifyStep};
 pub(super) use turn::{StepMachine, Turn};
 pub(super) use {confirm::ConfirmStep, reset::ResetStep, test_boot::TestBootStep, upload::UploadStep};

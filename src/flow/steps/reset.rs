@@ -1,4 +1,5 @@
-//! The reset step: reset once, and prove that what ran still runs.
+//! The reset step: reset once, and prove that what ran still runs. Into another boot mode nothing is proven: what answers
+//! there need not be the application.
 
 use crate::cause::Cause;
 use crate::flow::proof::{Proof, Proven, confirm_not_held, examine, swap_pending};
@@ -76,6 +77,13 @@ impl ResetStep {
             RebootTurn::Back { left, answered } => {
                 self.left = left;
                 self.answered = answered;
+                if let Some(mode) = self.boot_mode {
+                    let mut detail = self.detail(facts);
+                    detail.notes.push(format!(
+                        "asked to boot into mode {mode}: the device answers, and nothing proves which mode it is in"
+                    ));
+                    return Turn::held(detail);
+                }
                 self.phase = Phase::Proof;
                 Turn::Do(Action::ReadState)
             }

@@ -1,7 +1,8 @@
-//! The test-boot step: mark, reset once, and prove that exactly the uploaded hash runs.
+//! The test-boot step: mark, reset once, and prove that exactly the uploaded hash runs. `update` has it stop after the
+//! mark, or mark the image to stay.
 
 use crate::cause::{Cause, Class};
-use crate::flow::proof::{Expected, Proof, examine, swap_pending};
+use crate::flow::proof::{Expected, Proof, confirm_not_held, examine, swap_pending};
 use crate::report::{Departure, StepDetail};
 use crate::smp::Time;
 use crate::smp::message::image::ImageState;
@@ -32,6 +33,10 @@ enum Phase {
 /// Test boot of every image that earlier steps uploaded.
 #[derive(Debug)]
 pub(in crate::flow) struct TestBootStep {
+    /// Mark the images to stay instead of for test.
+    permanent: bool,
+    /// Reset, and prove that they run.
+    boot: bool,
     phase: Phase,
     reboot: Reboot,
     left: Departure,
@@ -42,8 +47,10 @@ pub(in crate::flow) struct TestBootStep {
 }
 
 impl TestBootStep {
-    pub(in crate::flow) fn new() -> Self {
+    pub(in crate::flow) fn new(permanent: bool, boot: bool) -> Self {
         Self {
+            permanent,
+            boot,
             phase: Phase::Start,
             reboot: Reboot::new(false, None),
             left: Departure::None,
@@ -57,7 +64,7 @@ impl TestBootStep {
     fn detail(&mut self, facts: &Facts) -> StepDetail {
         StepDetail {
             running: facts.running(facts.main_image()),
-            left: Some(self.left),
+            left: self.boot.then_some(self.left),
             notes: std::mem::take(&mut self.notes),
             ..StepDetail::default()
         }
@@ -81,13 +88,16 @@ impl TestBootStep {
         let mut waiting = false;
         for expected in facts.expected.values() {
             match examine(state, expected) {
+                Proof::Runs { confirmed: false } if self.permanent => unmarked.push(expected.hash.clone()),
                 Proof::Runs { .. } => {}
+                // One that waits for a test may not stay.
+                Proof::SwapPending if self.permanent => unmarked.push(expected.hash.clone()),
                 Proof::SwapPending => waiting = true,
                 Proof::Other(_) => unmarked.push(expected.hash.clone()),
             }
         }
         if unmarked.is_empty() && !waiting {
-            facts.prove(false);
+            facts.prove(self.permanent);
             return Turn::skipped("it runs already", facts);
         }
         self.mark(facts, unmarked)
@@ -97,7 +107,11 @@ impl TestBootStep {
         match unmarked.pop() {
             Some(hash) => {
                 self.phase = Phase::Mark(unmarked);
-                Turn::Do(Action::MarkForTest { hash })
+                Turn::Do(if self.permanent {
+                    Action::MarkToStay { hash }
+                } else {
+                    Action::MarkForTest { hash }
+                })
             }
             None => {
                 self.phase = Phase::ReadMarks;
@@ -115,7 +129,7 @@ impl TestBootStep {
                     Class::Device,
                     "device.not_pending",
                     format!(
-                        "expected the uploaded image to be pending after it was marked for test; {}",
+                        "expected the uploaded image to be pending after it was marked; {}",
                         cause.message
                     ),
                     "the device accepted the mark and does not show it: look at its image list",
@@ -123,7 +137,13 @@ impl TestBootStep {
                 return self.broke(facts, cause);
             }
         }
-        self.start_reboot(facts, now)
+        if self.boot {
+            return self.start_reboot(facts, now);
+        }
+        let then =
+            if self.permanent { "and stays" } else { "and reverts at the one after, unless it is confirmed" };
+        self.notes.push(format!("not booted: the image runs from the next reset on, {then}"));
+        Turn::held(self.detail(facts))
     }
 
     fn start_reboot(&mut self, facts: &mut Facts, now: Time) -> Turn {
@@ -165,7 +185,12 @@ impl TestBootStep {
             }
         }
         let Some((waiting, _)) = proofs.iter().find(|(_, proof)| *proof == Proof::SwapPending) else {
-            facts.prove(false);
+            let on_test = |(_, proof): &&(Expected, Proof)| *proof == Proof::Runs { confirmed: false };
+            if let Some((expected, _)) = proofs.iter().filter(|_| self.permanent).find(on_test) {
+                let cause = confirm_not_held(expected);
+                return self.broke(facts, cause);
+            }
+            facts.prove(self.permanent);
             if self.left == Departure::None {
                 self.notes.push(
                     "the device was not seen to leave; its new running hash shows that it did".to_owned(),

@@ -17,6 +17,8 @@ pub(in crate::flow) enum Turn {
     Held(Box<StepDetail>),
     /// The step did not hold.
     Broke(Cause, Box<StepDetail>),
+    /// The step did not hold, and trying again could do harm.
+    Lost(Cause),
 }
 
 impl Turn {
@@ -27,6 +29,12 @@ impl Turn {
     pub(super) fn skipped(reason: impl Into<String>, facts: &Facts) -> Self {
         let running = facts.running(facts.main_image());
         Self::held(StepDetail { skipped: Some(reason.into()), running, ..StepDetail::default() })
+    }
+
+    /// What must not be sent a second time was sent, and nothing tells what came of it.
+    pub(super) fn lost(facts: &mut Facts, cause: Cause) -> Self {
+        facts.changed = true;
+        Self::Lost(cause)
     }
 
     pub(super) fn broke(cause: Cause) -> Self {

@@ -124,9 +124,22 @@ impl DeviceError {
         Cause::new(
             self.class(),
             self.code(),
-            format!("expected success of {request}, the device answered with {self}"),
+            format!("expected success of {request}, the device answered with {self}{}", self.lacks(request)),
             self.help(),
         )
+    }
+
+    /// A server says the same of a command that it lacks and of a group: which one it was belongs to the message.
+    fn lacks(&self, request: RequestId) -> String {
+        // Every server has the one, and what can be done with images depends on the bootloader too.
+        if !self.is_not_supported() || matches!(request.group, group::OS | group::IMAGE) {
+            return String::new();
+        }
+        let group = request.group;
+        match group_name(group) {
+            Some(name) => format!("; it lacks this command, or all of group {group} ({name})"),
+            None => format!("; it lacks this command, or all of group {group}"),
+        }
     }
 
     /// Version 1 has one number for many faults of an image; the server's own words tell them apart

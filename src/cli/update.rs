@@ -1,0 +1,226 @@
+//! `flashfleet update DEVICE IMAGE`: a run of a plan with one device that is made in memory.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use clap::Args;
+
+use super::diagnose::say;
+use super::link::LinkArgs;
+use super::run::{OutputArgs, execute};
+use crate::actors::{RunOptions, Source};
+use crate::cause::{Cause, Class};
+use crate::exit::Exit;
+use crate::image::ImageSet;
+use crate::plan::{Expect, LinkOptions, Match, MatchKind, Pattern, Plan, Policy, Step, Target, UdpTarget};
+use crate::transport::{Address, Candidate, Discovery};
+
+/// What the image, the target and the plan are called in reports.
+const IMAGE: &str = "image";
+const TARGET: &str = "device";
+const PLAN: &str = "update";
+
+/// How long a device that is not there yet is waited for.
+const DISCOVER: Duration = Duration::from_secs(10);
+
+/// Least time for a device's return, as in a plan.
+const LEAST_RETURN: Duration = Duration::from_secs(1);
+
+/// Update one device without a plan: upload, test boot, confirm, reset, with the proof after each.
+///
+/// DEVICE is `serial:/dev/ttyACM0`, `usb:2fe3:0004` (a regular expression on `vid:pid:interface`), `udp:HOST:PORT` or
+/// `tcp:HOST:PORT`.
+#[derive(Debug, Args)]
+pub struct UpdateArgs {
+    /// The device.
+    #[arg(value_name = "DEVICE")]
+    device: String,
+    /// The image: MCUboot .bin or .hex, or a package (.zip with manifest.json) of one or several.
+    #[arg(value_name = "IMAGE")]
+    image: PathBuf,
+    /// Skip the test boot: mark the image to stay, reset, and prove that it runs. If it does not boot, nothing brings the
+    /// old one back.
+    #[arg(long)]
+    confirm_directly: bool,
+    /// Upload and mark the image, and leave the reset to somebody else: it is not seen to boot.
+    #[arg(long)]
+    skip_reset: bool,
+    /// Let the device refuse a version that is not newer.
+    #[arg(long)]
+    upgrade_only: bool,
+    /// Upload even where the image is on the device already.
+    #[arg(long)]
+    force: bool,
+    /// The whole file must hash to this SHA-256.
+    #[arg(long, value_name = "HEX", value_parser = sha256)]
+    sha256: Option<[u8; 32]>,
+    /// How long the device may take from a reset until it answers [default: 60s].
+    #[arg(long, value_name = "TIME", value_parser = return_within)]
+    return_within: Option<Duration>,
+    #[command(flatten)]
+    link: LinkArgs,
+    #[command(flatten)]
+    outputs: OutputArgs,
+}
+
+fn sha256(text: &str) -> Result<[u8; 32], String> {
+    let mut hash = [0; 32];
+    match hex::decode_to_slice(text, &mut hash) {
+        Ok(()) => Ok(hash),
+        Err(_) => Err("expected 64 hexadecimal digits, as `sha256sum` prints them".to_owned()),
+    }
+}
+
+fn return_within(text: &str) -> Result<Duration, String> {
+    let time = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    if time < LEAST_RETURN { Err("expected at least 1s".to_owned()) } else { Ok(time) }
+}
+
+/// Runs the command.
+pub fn run(args: &UpdateArgs, err: &mut dyn Write) -> Exit {
+    match prepare(args) {
+        Ok((plan, source)) => {
+            let options = RunOptions { run_id: uuid::Uuid::now_v7().to_string(), ..RunOptions::default() };
+            let exit = execute(Arc::new(plan), options, source, &args.outputs, err);
+            if args.skip_reset && exit == Exit::Passed && !args.outputs.quiet {
+                // A pass without a boot must not look like one with it. Nothing can be done where the terminal is gone.
+                let _ = writeln!(err, "not reset: what was marked is not proven to boot");
+            }
+            exit
+        }
+        Err(cause) => {
+            say(err, &cause);
+            Exit::of_cause(&cause)
+        }
+    }
+}
+
+/// Everything that can be wrong before a run begins.
+fn prepare(args: &UpdateArgs) -> Result<(Plan, Arc<OneDevice>), Cause> {
+    let address: Address = args.device.parse().map_err(|error: crate::transport::AddressError| {
+        Cause::new(Class::Plan, error.code, error.to_string(), error.help)
+    })?;
+    let image = ImageSet::load(&args.image)?;
+    if let Some(pin) = args.sha256.filter(|pin| pin != image.source_sha256()) {
+        return Err(Cause::new(
+            Class::Image,
+            "image.sha256",
+            format!(
+                "expected {} to have the SHA-256 {}, it has {}",
+                args.image.display(),
+                hex::encode(pin),
+                hex::encode(image.source_sha256())
+            ),
+            "name the file that was meant, or give its hash",
+        ));
+    }
+    let mut link = args.link.options();
+    if let Some(within) = args.return_within {
+        link.return_within = within;
+        // The silence is part of the time.
+        link.quiet = link.quiet.min(within / 2);
+    }
+    check_device(&address, &link)?;
+    let source = Arc::new(OneDevice { address: address.clone(), discovery: Discovery::new() });
+    Ok((plan(args, &address, image, link), source))
+}
+
+/// A selector that means several devices, or none that this program can reach, is refused like any other wrong argument.
+/// That the device is not there is for the run to find out.
+fn check_device(address: &Address, link: &LinkOptions) -> Result<(), Cause> {
+    let station = |error: std::io::Error| {
+        let message = format!("cannot start: {error}");
+        Cause::new(Class::Station, "station.unavailable", message, "close other programs")
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(station)?;
+    // What a look leaves open belongs to this runtime, so the run looks for itself.
+    let looking = OneDevice { address: address.clone(), discovery: Discovery::new() };
+    runtime.block_on(looking.find(link)).map(drop)
+}
+
+fn plan(args: &UpdateArgs, address: &Address, image: ImageSet, link: LinkOptions) -> Plan {
+    let target = Target {
+        name: TARGET.to_owned(),
+        matcher: matcher(address),
+        link,
+        discover: DISCOVER,
+        expect: Expect { min: 1, max: Some(1) },
+        steps: steps(args, &image),
+    };
+    Plan {
+        name: PLAN.to_owned(),
+        path: PathBuf::new(),
+        sha256: String::new(),
+        images: BTreeMap::from([(IMAGE.to_owned(), Arc::new(image))]),
+        targets: vec![target],
+        policy: Policy::default(),
+    }
+}
+
+fn steps(args: &UpdateArgs, image: &ImageSet) -> Vec<Step> {
+    let upload = |image_number| Step::Upload {
+        image: IMAGE.to_owned(),
+        image_number,
+        upgrade_only: args.upgrade_only,
+        force: args.force,
+    };
+    let mut numbers = image.image_numbers();
+    if numbers.is_empty() {
+        numbers.push(0);
+    }
+    let mut steps: Vec<Step> = numbers.into_iter().map(upload).collect();
+    match (args.confirm_directly, args.skip_reset) {
+        (false, false) => {
+            steps.extend([Step::TestBoot, Step::Confirm, Step::Reset { force: false, boot_mode: None }]);
+        }
+        (permanent, skip_reset) => steps.push(Step::Activate { permanent, boot: !skip_reset }),
+    }
+    steps
+}
+
+/// The same in the words of a plan, for whoever asks the plan.
+fn matcher(address: &Address) -> Match {
+    let kind = match address {
+        Address::Serial(path) => {
+            let escaped = glob::Pattern::escape(path);
+            MatchKind::Port(glob::Pattern::new(&escaped).into_iter().collect())
+        }
+        Address::Usb(pattern) => MatchKind::Usb(vec![pattern.clone()]),
+        Address::Udp(place) => {
+            MatchKind::Udp(vec![UdpTarget::Host { host: place.host.clone(), port: place.port }])
+        }
+        Address::Tcp(place) => MatchKind::Tcp(vec![place.to_string()]),
+        Address::Ble(name) => MatchKind::Ble(Pattern::new(&regex::escape(name)).into_iter().collect()),
+        // Refused before: simulated devices exist within a plan only.
+        Address::Sim(_) => MatchKind::Sim(crate::sim::SimSpec::default()),
+    };
+    Match { kind, bootloader_usb: None, serial_number: None, product: None, hub_path: None }
+}
+
+/// The one device that a person named.
+struct OneDevice {
+    address: Address,
+    discovery: Discovery,
+}
+
+impl OneDevice {
+    /// The device; `None` while it is not there.
+    async fn find(&self, link: &LinkOptions) -> Result<Option<Candidate>, Cause> {
+        match self.discovery.find(&self.address, link).await {
+            Ok(candidate) => Ok(Some(candidate)),
+            Err(cause) if cause.code == "device.not_found" => Ok(None),
+            Err(cause) => Err(cause),
+        }
+    }
+}
+
+#[async_trait]
+impl Source for OneDevice {
+    async fn candidates(&self, target: &Target) -> Result<Vec<Candidate>, Cause> {
+        Ok(self.find(&target.link).await?.into_iter().collect())
+    }
+}
