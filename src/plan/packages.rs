@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use super::images::{Images, PlanImage};
-use super::step::Step;
 use super::problems::{Problems, excerpt};
 use super::reader::{Fields, Reader};
+use super::step::Step;
 use super::yaml::{Node, Value};
 use crate::image::{DependencySlot, Member};
 
