@@ -117,7 +117,7 @@ fn fleet(count: usize) -> Duration {
         name: "bench".to_owned(),
         path: "bench.yaml".into(),
         sha256: String::new(),
-        images: BTreeMap::from([("app".to_owned(), image(32 * 1024))]),
+        images: BTreeMap::from([("app".to_owned(), Arc::new(image(32 * 1024).into()))]),
         targets: vec![target],
         policy: Policy::default(),
     };

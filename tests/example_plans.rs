@@ -73,7 +73,7 @@ fn the_simulated_example_needs_no_file_and_no_hardware() {
         })
         .sum();
     assert!(devices >= 8, "{devices}");
-    assert_eq!(plan.images["app"].version(), "2.0.0");
+    assert_eq!(plan.images["app"].members()[0].image.version(), "2.0.0");
     assert!(plan.targets.iter().all(|target| target.steps.contains(&Step::Confirm)));
 }
 
@@ -84,7 +84,7 @@ fn simulated_images_of_different_versions_are_different_images() {
             "version: 1\nimages: {{ app: {{ sim: {{ version: \"{version}\", size: 2KiB }} }} }}\n\
              targets: [{{ name: a, match: {{ sim: {{}} }} }}]\n"
         );
-        std::sync::Arc::clone(&read(&text).unwrap().images["app"])
+        std::sync::Arc::clone(&read(&text).unwrap().images["app"].members()[0].image)
     };
     let (one, other) = (image("2.0.0"), image("2.0.1"));
     assert_ne!(one.hash(), other.hash());

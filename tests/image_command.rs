@@ -10,7 +10,11 @@ use assert_cmd::Command;
 use flashfleet::image::{Flags, Image, ImageBuilder, TlvType};
 use rstest::{fixture, rstest};
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 use tempfile::TempDir;
+
+#[path = "common/package.rs"]
+mod package;
 
 #[fixture]
 fn folder() -> TempDir {
@@ -87,11 +91,12 @@ fn json_says_the_same(folder: TempDir) {
         "schema": "flashfleet.image/1",
         "cause": null,
         "files": [{
-            "file": path, "valid": true, "cause": null, "version": "1.2.3.4",
+            "file": path, "member": null, "valid": true, "cause": null, "version": "1.2.3.4",
             "header": {"load_address": 0xc200, "header_size": 32, "protected_tlv_size": 12, "image_size": 16,
                        "flags": 0x100, "flag_names": ["ROM_FIXED"]},
             "hash": {"kind": "SHA-256", "value": hash, "check": "ok", "computed": null},
             "signature": {"kinds": [], "check": "unchecked"},
+            "areas": {"protected": 12, "unprotected": 46}, "dependencies": [], "security_counter": 7, "trailer": null,
             "tlvs": [
                 {"area": "protected", "offset": 52, "type": 0x50, "name": "SEC_CNT", "size": 4,
                  "value": "07000000", "meaning": "7"},
@@ -194,6 +199,92 @@ fn a_key_that_cannot_be_used_is_no_pass() {
     assert_eq!(exit, 2);
     assert_eq!(document["cause"]["code"], "image.file_missing");
     assert_eq!(document["files"][0]["signature"]["check"], "unchecked");
+}
+
+#[rstest]
+fn each_image_of_a_package_is_shown(folder: TempDir) {
+    let app = builder().protected_tlv(TlvType::DEPENDENCY, &[1, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0]).build();
+    let flags = Flags::ENCRYPTED_AES256 | Flags::COMPRESSED_LZMA2 | Flags::COMPRESSED_ARM_THUMB;
+    let net = builder().flags(flags).tlv(TlvType::ENC_KW, &[1; 24]).build();
+    let manifest = json!({"name": "line 7", "files": [
+        {"file": "app.bin", "image_index": "0", "board": "nrf5340dk", "soc": "nRF5340", "load_address": 0xc000},
+        {"file": "net.bin", "image_index": "1", "slot": "3", "type": "application"},
+        {"file": "gone.bin", "image_index": "2"},
+    ]});
+    let manifest = manifest.to_string();
+    let bytes =
+        package::pack(&[("manifest.json", manifest.as_bytes()), ("app.bin", &app), ("net.bin", &net)]);
+    let path = write(&folder, "dfu.zip", &bytes);
+
+    let (exit, out, err) = image(&[&path]);
+    assert_eq!(exit, 2);
+    let name = path.display();
+    assert_eq!(
+        err.lines().next().unwrap(),
+        format!(
+            "error[image.zip_member_missing]: {name}: gone.bin: expected the archive to hold the file that its manifest \
+             names, got no such entry"
+        )
+    );
+    for part in [
+        &format!("{name}, app.bin: version 1.2.3.4\n"),
+        "package      image 0, board nrf5340dk, SoC nRF5340, at 0x0000c000, of line 7\n",
+        "needs        image 1, version 3.0.0 or later\n",
+        &format!("{name}, net.bin: version 1.2.3.4\n"),
+        "package      image 1, slot 1, type application, of line 7\n",
+        "firmware     16 bytes, encrypted (AES-256-CTR), compressed (LZMA2 with ARM Thumb filter)\n",
+        &format!("{name}, gone.bin: no valid image\n"),
+    ] {
+        assert!(out.contains(part), "{part:?} is missing in\n{out}");
+    }
+
+    let (exit, document) = document(&[&path]);
+    assert_eq!(exit, 2);
+    let of = |index: usize, pointer: &str| document["files"][index].pointer(pointer).cloned().unwrap();
+    assert_eq!(document["files"].as_array().unwrap().len(), 3);
+    assert_eq!(of(0, "/member/name"), "app.bin");
+    assert_eq!((of(0, "/member/image_number"), of(0, "/member/load_address")), (json!(0), json!(0xc000)));
+    assert_eq!(of(0, "/dependencies"), json!([{"image_number": 1, "slot": "active", "version": "3.0.0"}]));
+    assert_eq!(of(0, "/member/package_sha256"), hex::encode(Sha256::digest(&bytes)));
+    assert_eq!((of(1, "/valid"), of(1, "/member/slot")), (json!(true), json!(1)));
+    assert_eq!((of(2, "/valid"), of(2, "/cause/code")), (json!(false), json!("image.zip_member_missing")));
+}
+
+#[rstest]
+fn what_is_wrong_with_a_package_as_a_whole_is_told_beside_its_images(folder: TempDir) {
+    let (one, two) = (builder().build(), builder().version("2.0.0").build());
+    let manifest = json!({"files": [{"file": "a.bin"}, {"file": "b.bin"}]}).to_string();
+    let bytes = package::pack(&[("manifest.json", manifest.as_bytes()), ("a.bin", &one), ("b.bin", &two)]);
+    let path = write(&folder, "dfu.zip", &bytes);
+    let (exit, out, err) = image(&[&path]);
+    assert_eq!(exit, 2);
+    assert!(err.starts_with("error[image.zip_image_number]: "), "{err}");
+    assert!(out.contains("a.bin: version 1.2.3.4") && out.contains("b.bin: version 2.0.0"), "{out}");
+
+    let broken = write(&folder, "broken.zip", b"PK\x03\x04");
+    let (exit, out, err) = image(&[&broken]);
+    assert_eq!((exit, out), (2, format!("{}: no valid image\n", broken.display())));
+    assert!(err.starts_with("error[image.zip_malformed]: "), "{err}");
+}
+
+#[test]
+fn the_trailer_is_shown() {
+    // The same in both forms, although Intel HEX has only what is written of it.
+    for name in ["padded.bin", "padded.hex"] {
+        the_trailer_of(&Path::new("tests/data/images").join(name));
+    }
+    let (_, out, _) = image(&[&"tests/data/images/ed25519.bin"]);
+    assert!(!out.contains("trailer"), "{out}");
+}
+
+fn the_trailer_of(padded: &Path) {
+    let (exit, out, _) = image(&[&padded]);
+    assert_eq!(exit, 0);
+    let line = "trailer      confirmed, image_ok 0x01, copy_done 0xff, swap_info 0xff, swap_size 0xffffffff, writes of 8 bytes";
+    assert!(out.contains(line), "{out}");
+    let trailer = json!({"confirmed": true, "max_align": 8, "image_ok": 1, "copy_done": 255, "swap_info": 255,
+                         "swap_size": 0xffff_ffff_u32});
+    assert_eq!(document(&[&padded]).1["files"][0]["trailer"], trailer);
 }
 
 #[cfg(target_os = "linux")]

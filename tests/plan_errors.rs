@@ -9,12 +9,17 @@ use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use assert_cmd::Command;
-use flashfleet::image::ImageBuilder;
+use flashfleet::image::{ImageBuilder, TlvType};
 use flashfleet::plan::{self, Diagnostics, Place, Plan};
 use proptest::prelude::*;
 use rstest::rstest;
 use serde_json::Value;
 use tempfile::TempDir;
+
+#[path = "common/package.rs"]
+mod package;
+
+use package::pack;
 
 /// A folder with the images that the plans of these tests name.
 static IMAGES: LazyLock<TempDir> = LazyLock::new(|| {
@@ -29,6 +34,21 @@ static IMAGES: LazyLock<TempDir> = LazyLock::new(|| {
     write("config.txt", b"hello");
     fs::create_dir(folder.path().join("logs")).unwrap();
     nix::unistd::mkfifo(&folder.path().join("pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let app = |needs: [u8; 12]| {
+        let builder = ImageBuilder::new().version("2.4.0").payload(&[3; 100]);
+        builder.protected_tlv(TlvType::DEPENDENCY, &needs).build()
+    };
+    let app = app([1, 0, 0, 0, 1, 5, 0, 0, 0, 0, 0, 0]);
+    let net = |version: &str| ImageBuilder::new().version(version).payload(&[4; 100]).build();
+    let two =
+        br#"{"files": [{"file": "app.bin", "image_index": "0"}, {"file": "net.bin", "image_index": "1"}]}"#;
+    let packages = [("dfu.zip", "1.5.0"), ("older.zip", "1.4.9")];
+    for (name, version) in packages {
+        write(name, &pack(&[("manifest.json", two), ("app.bin", &app), ("net.bin", &net(version))]));
+    }
+    write("hollow.zip", &pack(&[("manifest.json", two), ("net.bin", &net("1.5.0"))]));
+    let pair = br#"{"files": [{"file": "a", "image_index": 0, "slot": 0}, {"file": "b", "image_index": 0, "slot": 1}]}"#;
+    write("pair.zip", &pack(&[("manifest.json", pair), ("a", &net("2.0.0")), ("b", &net("2.0.1"))]));
     for name in ["ed25519.bin", "ed25519.pub.pem", "other.pub.pem"] {
         fs::copy(Path::new("tests/data/images").join(name), folder.path().join(name)).unwrap();
     }
@@ -92,6 +112,7 @@ fn annotations(text: &str) -> Vec<Expected<'_>> {
 #[case::lists("lists.yaml")]
 #[case::lists_images("lists-images.yaml")]
 #[case::matches("matches.yaml")]
+#[case::packages("packages.yaml")]
 #[case::policy("policy.yaml")]
 #[case::policy_share("policy-share.yaml")]
 #[case::ranges("ranges.yaml")]
@@ -401,7 +422,7 @@ fn the_command_says_what_a_valid_plan_will_do() {
     let document: Value = serde_json::from_slice(&shown.get_output().stdout).unwrap();
     assert_eq!((&document["valid"], &document["problems"]), (&true.into(), &Value::Array(vec![])));
     assert_eq!(document["plan"]["images"][0]["version"], "1.2.3");
-    let hash = plan::load(&path).unwrap().images["app"].hash().to_vec();
+    let hash = plan::load(&path).unwrap().images["app"].members()[0].image.hash().to_vec();
     assert_eq!(document["plan"]["images"][0]["hash"], hex::encode(hash));
     assert_eq!(document["plan"]["targets"][0]["steps"][1], "test-boot");
 }

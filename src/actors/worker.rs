@@ -204,8 +204,8 @@ impl Worker {
             Action::ReadState => self.read_state().await,
             Action::ReadMode => self.read_mode().await,
             Action::ReadSlots => self.read_slots().await,
-            Action::Upload { image, image_number, upgrade_only } => {
-                self.upload(&image, image_number, upgrade_only).await
+            Action::Upload { image, hash, image_number, upgrade_only } => {
+                self.upload(&image, &hash, UploadRequest { image_number, upgrade_only }).await
             }
             Action::MarkForTest { hash } => self.set_state(hash, false).await,
             Action::Confirm { hash } | Action::MarkToStay { hash } => self.set_state(hash, true).await,
@@ -300,8 +300,8 @@ impl Worker {
         Ok(Outcome::Echoed(self.client().await?.echo(text).await?))
     }
 
-    async fn upload(&mut self, name: &str, image_number: u32, upgrade_only: bool) -> Result<Outcome, Cause> {
-        let Some(image) = self.config.images.get(name).cloned() else {
+    async fn upload(&mut self, name: &str, hash: &[u8], request: UploadRequest) -> Result<Outcome, Cause> {
+        let Some(image) = self.config.images.get(name).and_then(|set| set.by_hash(hash)).cloned() else {
             return Err(Cause::new(
                 Class::Internal,
                 "internal.unknown_image",
@@ -311,7 +311,6 @@ impl Worker {
         };
         self.client().await?.limits().await?;
         let before = self.about_to_write().await?;
-        let request = UploadRequest { image_number, upgrade_only };
         let mut progress = Progress::new(self.id.clone(), self.step, self.reporter.clone(), self.clock);
         let Some(client) = self.client.as_mut() else { return Err(lost().into()) };
         let mut arrived = false;

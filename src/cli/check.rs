@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::diagnose::show_plan_errors;
 use super::output::print_json;
 use crate::exit::Exit;
+use crate::image::{ImageSet, Member};
 use crate::plan::{Diagnostics, Match, MatchKind, Pattern, Plan, Step, Target, UdpTarget};
 
 /// What `--json` writes: the schema's name.
@@ -64,15 +65,7 @@ fn document(result: &Result<Plan, Diagnostics>) -> Value {
 }
 
 fn plan_document(plan: &Plan) -> Value {
-    let images = plan.images.iter().map(|(name, image)| {
-        json!({
-            "name": name,
-            "version": image.version(),
-            "hash": hex::encode(image.hash()),
-            "sha256": hex::encode(image.source_sha256()),
-            "bytes": image.bytes().len(),
-        })
-    });
+    let images = plan.images.iter().map(|(name, set)| image_document(name, set));
     let targets = plan.targets.iter().map(|target| {
         json!({
             "name": target.name,
@@ -90,16 +83,72 @@ fn plan_document(plan: &Plan) -> Value {
     })
 }
 
+/// What there is of one entry of `images`. A package has no version, hash and size of its own: its images do.
+fn image_document(name: &str, set: &ImageSet) -> Value {
+    let member = |member: &Member| {
+        json!({
+            "file": member.file,
+            "image_number": member.image_number,
+            "slot": member.slot,
+            "version": member.image.version(),
+            "hash": hex::encode(member.image.hash()),
+            "bytes": member.image.bytes().len(),
+            "flags": member.image.header().flags.names(),
+            "dependencies": member.image.layout().dependencies().map(|it| it.to_string()).collect::<Vec<_>>(),
+        })
+    };
+    let only = match set.members() {
+        [only] => Some(&only.image),
+        _ => None,
+    };
+    json!({
+        "name": name,
+        "version": only.map(|image| image.version()),
+        "hash": only.map(|image| hex::encode(image.hash())),
+        "sha256": hex::encode(set.source_sha256()),
+        "bytes": only.map(|image| image.bytes().len()),
+        "images": set.members().iter().map(member).collect::<Vec<_>>(),
+    })
+}
+
+fn describe_image(name: &str, set: &ImageSet) -> String {
+    let mut text = String::new();
+    let members = set.members();
+    let is_package = members.iter().any(|member| member.file.is_some());
+    if is_package {
+        let images =
+            if members.len() == 1 { "1 image".to_owned() } else { format!("{} images", members.len()) };
+        let _ = writeln!(text, "  image {name}: package of {images}");
+    }
+    for member in members {
+        let image = &member.image;
+        let head = match &member.file {
+            None => format!("  image {name}"),
+            Some(file) => {
+                let slot = member.slot.map(|slot| format!(", slot {slot}")).unwrap_or_default();
+                format!("    image {}{slot}: {file}", member.image_number.unwrap_or(0))
+            }
+        };
+        let between = if member.file.is_some() { ", " } else { ": " };
+        let _ = write!(text, "{head}{between}version {}, {} bytes", image.version(), image.bytes().len());
+        let flags = image.header().flags;
+        for (is_set, word) in [(flags.is_encrypted(), "encrypted"), (flags.is_compressed(), "compressed")] {
+            if is_set {
+                let _ = write!(text, ", {word}");
+            }
+        }
+        let _ = writeln!(text, ", hash {}", hex::encode(image.hash()));
+        for dependency in image.layout().dependencies() {
+            let _ = writeln!(text, "      needs {dependency}");
+        }
+    }
+    text
+}
+
 fn summary(plan: &Plan) -> String {
     let mut text = format!("plan {}: valid\n", plan.name);
-    for (name, image) in &plan.images {
-        let _ = writeln!(
-            text,
-            "  image {name}: version {}, {} bytes, hash {}",
-            image.version(),
-            image.bytes().len(),
-            hex::encode(image.hash())
-        );
+    for (name, set) in &plan.images {
+        text.push_str(&describe_image(name, set));
     }
     for target in &plan.targets {
         text.push_str(&describe(target));

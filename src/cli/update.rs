@@ -15,7 +15,7 @@ use super::run::{OutputArgs, execute};
 use crate::actors::{RunOptions, Source};
 use crate::cause::{Cause, Class};
 use crate::exit::Exit;
-use crate::image::Image;
+use crate::image::ImageSet;
 use crate::plan::{Expect, LinkOptions, Match, MatchKind, Pattern, Plan, Policy, Step, Target, UdpTarget};
 use crate::transport::{Address, Candidate, Discovery};
 
@@ -39,7 +39,7 @@ pub struct UpdateArgs {
     /// The device.
     #[arg(value_name = "DEVICE")]
     device: String,
-    /// The image: MCUboot .bin or .hex.
+    /// The image: MCUboot .bin or .hex, or a package (.zip with manifest.json) of one or several.
     #[arg(value_name = "IMAGE")]
     image: PathBuf,
     /// Skip the test boot: mark the image to stay, reset, and prove that it runs. If it does not boot, nothing brings the
@@ -104,7 +104,7 @@ fn prepare(args: &UpdateArgs) -> Result<(Plan, Arc<OneDevice>), Cause> {
     let address: Address = args.device.parse().map_err(|error: crate::transport::AddressError| {
         Cause::new(Class::Plan, error.code, error.to_string(), error.help)
     })?;
-    let image = Image::load(&args.image)?;
+    let image = ImageSet::load(&args.image)?;
     if let Some(pin) = args.sha256.filter(|pin| pin != image.source_sha256()) {
         return Err(Cause::new(
             Class::Image,
@@ -142,14 +142,14 @@ fn check_device(address: &Address, link: &LinkOptions) -> Result<(), Cause> {
     runtime.block_on(looking.find(link)).map(drop)
 }
 
-fn plan(args: &UpdateArgs, address: &Address, image: Image, link: LinkOptions) -> Plan {
+fn plan(args: &UpdateArgs, address: &Address, image: ImageSet, link: LinkOptions) -> Plan {
     let target = Target {
         name: TARGET.to_owned(),
         matcher: matcher(address),
         link,
         discover: DISCOVER,
         expect: Expect { min: 1, max: Some(1) },
-        steps: steps(args),
+        steps: steps(args, &image),
     };
     Plan {
         name: PLAN.to_owned(),
@@ -161,19 +161,25 @@ fn plan(args: &UpdateArgs, address: &Address, image: Image, link: LinkOptions) -
     }
 }
 
-fn steps(args: &UpdateArgs) -> Vec<Step> {
-    let upload = Step::Upload {
+fn steps(args: &UpdateArgs, image: &ImageSet) -> Vec<Step> {
+    let upload = |image_number| Step::Upload {
         image: IMAGE.to_owned(),
-        image_number: 0,
+        image_number,
         upgrade_only: args.upgrade_only,
         force: args.force,
     };
+    let mut numbers = image.image_numbers();
+    if numbers.is_empty() {
+        numbers.push(0);
+    }
+    let mut steps: Vec<Step> = numbers.into_iter().map(upload).collect();
     match (args.confirm_directly, args.skip_reset) {
         (false, false) => {
-            vec![upload, Step::TestBoot, Step::Confirm, Step::Reset { force: false, boot_mode: None }]
+            steps.extend([Step::TestBoot, Step::Confirm, Step::Reset { force: false, boot_mode: None }]);
         }
-        (permanent, skip_reset) => vec![upload, Step::Activate { permanent, boot: !skip_reset }],
+        (permanent, skip_reset) => steps.push(Step::Activate { permanent, boot: !skip_reset }),
     }
+    steps
 }
 
 /// The same in the words of a plan, for whoever asks the plan.

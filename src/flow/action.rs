@@ -23,6 +23,8 @@ pub enum Action {
     Upload {
         /// Name of the image in the plan.
         image: String,
+        /// TLV hash of the one that is meant: a package has several.
+        hash: Vec<u8>,
         /// Image number.
         image_number: u32,
         /// Let the server refuse a version that is not newer.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::image::Image;
+use crate::image::ImageSet;
 use crate::report::{ImageOutcome, ImageView, UploadFigures};
 use crate::smp::message::image::{ImageSlot, ImageState};
 
@@ -16,7 +16,7 @@ use super::{BootMode, FlowConfig};
 #[derive(Debug)]
 pub(super) struct Facts {
     /// Images of the plan by name.
-    pub images: BTreeMap<String, Arc<Image>>,
+    pub images: BTreeMap<String, Arc<ImageSet>>,
     /// Silence after a reset.
     pub quiet: Duration,
     /// How long the device may take to come back.

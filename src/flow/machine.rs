@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::cause::{Cause, Class};
-use crate::image::Image;
+use crate::image::ImageSet;
 use crate::plan::Step;
 use crate::report::{PlannedStep, StepDetail, Verdict};
 use crate::smp::Time;
 
+use super::dependency::accompanying;
 use super::facts::Facts;
 use super::steps::{
     ConfirmStep, DelayStep, EraseStep, EraseStorageStep, GetStep, PutStep, ResetStep, RunStep, SetTimeStep,
@@ -27,7 +28,7 @@ pub struct FlowConfig {
     /// The steps, in order.
     pub steps: Vec<Step>,
     /// Images of the plan by name.
-    pub images: BTreeMap<String, Arc<Image>>,
+    pub images: BTreeMap<String, Arc<ImageSet>>,
     /// Silence after a reset.
     pub quiet: Duration,
     /// How long the device may take to come back.
@@ -200,7 +201,7 @@ impl Flow {
             self.finish(Verdict::Aborted, Some(cause));
             return;
         }
-        let machine = match self.machine(step) {
+        let machine = match self.machine(index, step) {
             Ok(machine) => machine,
             Err(cause) => {
                 self.finish(Verdict::of_cause(&cause), Some(cause));
@@ -212,10 +213,10 @@ impl Flow {
         self.state = State::Due(Current { index, machine, attempts: 1, started: now });
     }
 
-    fn machine(&self, step: &Step) -> Result<Box<dyn StepMachine>, Cause> {
+    fn machine(&self, index: usize, step: &Step) -> Result<Box<dyn StepMachine>, Cause> {
         Ok(match step.clone() {
             Step::Upload { image: name, image_number, upgrade_only, force } => {
-                let Some(image) = self.facts.images.get(&name) else {
+                let Some(set) = self.facts.images.get(&name) else {
                     return Err(Cause::new(
                         Class::Internal,
                         "internal.unknown_image",
@@ -223,7 +224,8 @@ impl Flow {
                         "this is a defect of flashfleet: the plan should have been refused",
                     ));
                 };
-                Box::new(UploadStep::new(name, Arc::clone(image), image_number, upgrade_only, force))
+                let beside = accompanying(&self.steps, index, &self.facts.images);
+                Box::new(UploadStep::new(name, set, beside, image_number, upgrade_only, force))
             }
             Step::TestBoot => Box::new(TestBootStep::new(false, true)),
             Step::Activate { permanent, boot } => Box::new(TestBootStep::new(permanent, boot)),

@@ -2,6 +2,8 @@
 //! no actix, no clock: time is an argument.
 
 mod action;
+mod choice;
+mod dependency;
 mod facts;
 mod machine;
 mod mode;

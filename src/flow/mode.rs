@@ -39,10 +39,11 @@ impl BootMode {
         }
     }
 
-    /// Whether upload, test-boot and confirm can be proven with the swap procedure.
+    /// Whether upload, test-boot and confirm can be proven with the swap procedure. Direct XIP with revert looks the same
+    /// from outside: what runs, what is set for test and what it would revert to, only that nothing is moved.
     #[must_use]
     pub fn is_supported(self) -> bool {
-        matches!(self, Self::Swap | Self::OverwriteOnly)
+        matches!(self, Self::Swap | Self::OverwriteOnly | Self::DirectXipWithRevert)
     }
 }
 

@@ -9,6 +9,7 @@ use super::hash::{HashCheck, ImageHash};
 use super::header::Header;
 use super::layout::Layout;
 use super::load::Source;
+use super::trailer::split_magic;
 use super::version::Version;
 
 /// One MCUboot image whose structure and hash hold.
@@ -61,7 +62,7 @@ impl Image {
         }
     }
 
-    fn check(Source { bytes, origin, sha256: source_sha256 }: Source) -> Result<Self, ImageError> {
+    fn check(Source { bytes, origin, sha256: source_sha256, .. }: Source) -> Result<Self, ImageError> {
         let layout = Layout::parse(&bytes)?;
         let hash = layout.hash()?;
         let hash_checked = match layout.check_hash(&bytes)? {
@@ -170,14 +171,6 @@ impl Image {
     }
 }
 
-/// `boot_img_magic` of MCUboot (`bootutil_misc.c`): the end of a trailer where flash writes align to 8 bytes.
-const TRAILER_MAGIC: [u8; 16] =
-    [0x77, 0xc2, 0x95, 0xf3, 0x60, 0xd2, 0xef, 0x7f, 0x35, 0x52, 0x50, 0x0f, 0x2c, 0xb6, 0x79, 0x80];
-
-/// The end of a trailer where they align to more: two bytes of alignment come before it.
-const TRAILER_MAGIC_ALIGNED: [u8; 14] =
-    [0x2d, 0xe1, 0x5d, 0x29, 0x41, 0x0b, 0x8d, 0x77, 0x67, 0x9c, 0x11, 0x0f, 0x1f, 0x8a];
-
 /// Whether these are the bytes of erased flash, with or without a trailer at their end.
 fn is_padding(bytes: &[u8]) -> bool {
     let erased = match bytes.first() {
@@ -185,12 +178,9 @@ fn is_padding(bytes: &[u8]) -> bool {
         Some(erased @ (0x00 | 0xff)) => *erased,
         Some(_) => return false,
     };
-    let body = match bytes.strip_suffix(&TRAILER_MAGIC) {
-        Some(body) => body,
-        None => match bytes.strip_suffix(&TRAILER_MAGIC_ALIGNED) {
-            Some(body) => body.get(..body.len().saturating_sub(2)).unwrap_or_default(),
-            None => return bytes.iter().all(|byte| *byte == erased),
-        },
+    let body = match split_magic(bytes) {
+        Some((body, _)) => body,
+        None => return bytes.iter().all(|byte| *byte == erased),
     };
     // `--confirm` sets one byte of the trailer, `image_ok`, to 1.
     body.iter().filter(|byte| **byte != erased).all(|byte| *byte == 0x01)

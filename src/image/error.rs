@@ -8,6 +8,7 @@ use super::header::{HEADER_SIZE, MAGIC};
 use super::layout::Area;
 use super::tlv::TlvType;
 use super::version::Version;
+use super::zip_fault::{ZipFault, shown};
 use crate::cause::{Cause, Class};
 
 /// A fault, with the file it is in where one is known.
@@ -36,6 +37,12 @@ impl ImageError {
     #[must_use]
     pub fn in_file(self, file: &Path) -> Self {
         Self { file: Some(file.to_owned()), ..self }
+    }
+
+    /// Names the file of a package that has the fault.
+    #[must_use]
+    pub fn in_member(self, name: &str) -> Self {
+        Self { fault: Box::new(Fault::InZip { member: shown(name), fault: self.fault }), file: self.file }
     }
 
     /// Says where in an Intel HEX file the image lies that has the fault.
@@ -71,6 +78,12 @@ impl ImageError {
 impl From<Fault> for ImageError {
     fn from(fault: Fault) -> Self {
         Self { file: None, fault: Box::new(fault) }
+    }
+}
+
+impl From<ZipFault> for ImageError {
+    fn from(fault: ZipFault) -> Self {
+        Fault::Zip(fault).into()
     }
 }
 
@@ -130,8 +143,10 @@ pub enum Fault {
     NotAFile { what: &'static str, got: &'static str },
     #[error("expected at most {limit} bytes of {what}, got {got}")]
     TooLarge { what: &'static str, limit: u64, got: u64 },
-    #[error("images in a .zip with manifest.json are not yet supported")]
-    ZipNotSupported,
+    #[error(transparent)]
+    Zip(ZipFault),
+    #[error("{member}: {fault}")]
+    InZip { member: String, fault: Box<Fault> },
 
     #[error("expected Intel HEX, as the file's name says, got {}", .0.describe())]
     NotIntelHex(Foreign),
@@ -233,7 +248,8 @@ impl Fault {
             Self::FileUnreadable { .. } => "image.file_unreadable",
             Self::NotAFile { .. } => "image.not_a_file",
             Self::TooLarge { .. } => "image.too_large",
-            Self::ZipNotSupported => "image.zip_not_supported",
+            Self::Zip(fault) => fault.code(),
+            Self::InZip { fault, .. } => fault.code(),
             Self::NotIntelHex(_) => "image.not_intel_hex",
             Self::HexSyntax { .. } => "image.hex_syntax",
             Self::HexTruncated { .. } => "image.hex_truncated",
@@ -267,7 +283,7 @@ impl Fault {
             | Self::KeyPrivate { .. }
             | Self::KeyUnsupported { .. } => Class::Plan,
             Self::FileUnreadable { .. } => Class::Station,
-            Self::InHex { fault, .. } => fault.class(),
+            Self::InHex { fault, .. } | Self::InZip { fault, .. } => fault.class(),
             _ => Class::Image,
         }
     }
@@ -308,7 +324,8 @@ impl Fault {
             Self::TooLarge { .. } => {
                 "give the signed firmware image, not a dump of a whole flash or disk".into()
             }
-            Self::ZipNotSupported => "unpack the archive and give the .bin inside".into(),
+            Self::Zip(fault) => fault.help(),
+            Self::InZip { fault, .. } => fault.help(),
             Self::NotIntelHex(foreign) => foreign.help().into(),
             Self::HexSyntax { .. } | Self::HexTruncated { .. } | Self::HexAddress { .. } => {
                 "copy or build the file again, or give the .bin beside it".into()

@@ -11,6 +11,7 @@ use super::foreign::{Foreign, is_intel_hex};
 use super::header::MAGIC;
 use super::layout::Layout;
 use super::load::{MAX_HEX_SIZE, MAX_IMAGE_SIZE, Source};
+use super::trailer::Trailer;
 
 /// Longest record, in characters: colon, then length, address, type, 255 bytes of data and checksum in two digits
 /// each (Intel, Hexadecimal Object File Format, revision A), and a line end of two.
@@ -25,6 +26,13 @@ const MAX_CANDIDATES: usize = 64;
 
 /// Slots begin on flash pages. None is smaller than this, in bytes, so images are looked for at its multiples only.
 const SLOT_ALIGNMENT: u64 = 0x100;
+
+/// How far a trailer's fields reach back from the end of a slot, in bytes: four fields and the magic, each in units of
+/// at most 32 bytes (`BOOT_MAX_ALIGN`).
+const TRAILER_REACH: u64 = 5 * 32;
+
+/// What flash that was not written holds.
+const ERASED: u8 = 0xff;
 
 /// Bytes that follow each other in the device's memory.
 #[derive(Debug, PartialEq, Eq)]
@@ -49,8 +57,10 @@ impl Region {
 /// it; those of [`Layout::parse`] for the image, with its address.
 pub(super) fn read(reader: impl BufRead) -> Result<Source, ImageError> {
     let (regions, sha256) = parse(reader)?;
-    let (bytes, origin) = find(&regions)?;
-    Ok(Source { bytes, origin, sha256 })
+    let (bytes, address, alone) = find(&regions)?;
+    let trailer = trailer(&regions, address + bytes.len() as u64);
+    let origin = Origin::IntelHex { address: u32::try_from(address).unwrap_or(u32::MAX), alone };
+    Ok(Source { bytes, origin, sha256, trailer })
 }
 
 /// What the records say of addresses so far.
@@ -167,8 +177,25 @@ fn merge(mut regions: Vec<Region>) -> Result<Vec<Region>, ImageError> {
     Ok(merged)
 }
 
-/// Finds the one image in the regions.
-fn find(regions: &[Region]) -> Result<(Vec<u8>, Origin), ImageError> {
+/// The trailer at the end of what lies behind the image. imgtool writes only those bytes of it that are not erased.
+fn trailer(regions: &[Region], image_end: u64) -> Option<Trailer> {
+    let end = regions.last()?.end();
+    let start = end.saturating_sub(TRAILER_REACH).max(image_end);
+    let mut tail = vec![ERASED; usize::try_from(end.checked_sub(start)?).ok()?];
+    for region in regions {
+        let from = region.start.max(start);
+        let skipped = usize::try_from(from.checked_sub(region.start)?).ok()?;
+        let Some(data) = region.data.get(skipped..) else { continue };
+        let at = usize::try_from(from - start).ok()?;
+        if let Some(room) = tail.get_mut(at..at + data.len()) {
+            room.copy_from_slice(data);
+        }
+    }
+    Trailer::parse(&tail)
+}
+
+/// Finds the one image in the regions: its bytes, its address, and whether nothing else is there.
+fn find(regions: &[Region]) -> Result<(Vec<u8>, u64, bool), ImageError> {
     let mut found: Vec<(&Region, usize, Layout)> = Vec::new();
     let mut failed: Option<ImageError> = None;
     let mut looked_at = 0;
@@ -202,7 +229,7 @@ fn find(regions: &[Region]) -> Result<(Vec<u8>, Origin), ImageError> {
             let bytes = region.data.get(*at..*at + layout.length).unwrap_or_default().to_vec();
             let rest = region.data.len() - layout.length;
             let alone = regions.len() == 1 && rest == 0;
-            Ok((bytes, Origin::IntelHex { address: u32::try_from(address).unwrap_or(u32::MAX), alone }))
+            Ok((bytes, address, alone))
         }
         [] => Err(failed.unwrap_or_else(|| no_image(regions))),
         several => {

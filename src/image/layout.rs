@@ -4,6 +4,7 @@
 use std::fmt;
 use std::ops::Range;
 
+use super::dependency::Dependency;
 use super::error::{Fault, ImageError};
 use super::hash::{HashCheck, HashKind, ImageHash};
 use super::header::Header;
@@ -165,6 +166,32 @@ impl Layout {
         } else {
             HashCheck::Mismatch { computed }
         })
+    }
+
+    /// Length of the protected TLV area with its header, in bytes; 0 where there is none.
+    #[must_use]
+    pub fn protected_size(&self) -> usize {
+        usize::from(self.header.protected_tlv_size)
+    }
+
+    /// Length of the unprotected TLV area with its header, in bytes.
+    #[must_use]
+    pub fn unprotected_size(&self) -> usize {
+        self.length - self.hashed_length
+    }
+
+    /// What the image needs of other images. MCUboot looks for it in the protected TLV area only
+    /// (`boot_verify_slot_dependencies`).
+    pub fn dependencies(&self) -> impl Iterator<Item = Dependency> {
+        let tlvs = self.protected.iter().filter(|tlv| tlv.kind == TlvType::DEPENDENCY);
+        tlvs.filter_map(|tlv| Dependency::parse(&tlv.value))
+    }
+
+    /// The security counter: MCUboot refuses an image whose counter is lower than the device's.
+    #[must_use]
+    pub fn security_counter(&self) -> Option<u32> {
+        let tlv = self.protected.iter().find(|tlv| tlv.kind == TlvType::SEC_CNT)?;
+        tlv.value.as_slice().try_into().ok().map(u32::from_le_bytes)
     }
 
     /// The first TLV of a type, protected ones first.

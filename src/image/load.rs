@@ -11,6 +11,8 @@ use super::error::{Fault, ImageError};
 use super::hash::HashCheck;
 use super::hex;
 use super::layout::Layout;
+use super::set::ImageSet;
+use super::trailer::Trailer;
 
 /// Largest image, in bytes. Slots of devices that speak SMP are a few MiB at most.
 pub const MAX_IMAGE_SIZE: usize = 64 << 20;
@@ -21,16 +23,22 @@ pub const MAX_HEX_SIZE: u64 = 3 * MAX_IMAGE_SIZE as u64;
 
 impl Image {
     /// Reads and checks the image in a file. A name that ends in `.hex` or `.ihex` means Intel HEX, in which the one
-    /// image is looked for; every other one means a binary image.
+    /// image is looked for; one that ends in `.zip` a package, which must be of one image; every other one means a
+    /// binary image.
     ///
     /// # Errors
     ///
     /// Each names the file. For the file: `image.file_missing`, `image.file_unreadable`, `image.not_a_file`,
-    /// `image.too_large`, `image.zip_not_supported`. For Intel HEX: `image.not_intel_hex`, `image.hex_syntax`,
+    /// `image.too_large`. For packages: those of [`ImageSet::load`], and `image.zip_several_images`. For Intel HEX: `image.not_intel_hex`, `image.hex_syntax`,
     /// `image.hex_truncated`, `image.hex_address`, `image.hex_overlap`, `image.hex_scattered`, `image.hex_gap`,
     /// `image.hex_no_image`, `image.hex_several_images`. For the image: those of [`Image::from_bytes`].
     pub fn load(path: &Path) -> Result<Self, ImageError> {
-        read(path).and_then(Self::from_source).map_err(|error| error.in_file(path))
+        match FileKind::of(path) {
+            FileKind::Zip => ImageSet::load(path)?.single().map_err(|error| error.in_file(path)),
+            FileKind::IntelHex | FileKind::Binary => {
+                read(path).and_then(Self::from_source).map_err(|error| error.in_file(path))
+            }
+        }
     }
 }
 
@@ -41,22 +49,36 @@ pub struct Inspection {
     pub layout: Option<Layout>,
     /// Whether the hash TLV holds, where there is one.
     pub hash_check: Option<HashCheck>,
+    /// The trailer behind the image, where there is one.
+    pub trailer: Option<Trailer>,
     /// The image, or the first thing that is wrong with it.
     pub image: Result<Image, ImageError>,
 }
 
 impl Inspection {
-    /// Reads a file as [`Image::load`] does, and keeps what is known of it beside the error.
+    /// Reads a file as [`Image::load`] does, and keeps what is known of it beside the error. For packages see
+    /// [`PackageInspection`](super::PackageInspection).
     #[must_use]
     pub fn of(path: &Path) -> Self {
-        let source = match read(path) {
-            Ok(source) => source,
-            Err(error) => return Self { layout: None, hash_check: None, image: Err(error.in_file(path)) },
+        let inspection = match read(path) {
+            Ok(source) => Self::of_source(source),
+            Err(error) => Self::failed(error),
         };
+        Self { image: inspection.image.map_err(|error| error.in_file(path)), ..inspection }
+    }
+
+    pub(super) fn of_source(source: Source) -> Self {
         let layout = Layout::parse(&source.bytes).ok();
         let hash_check = layout.as_ref().and_then(|layout| layout.check_hash(&source.bytes).ok());
-        let image = Image::from_source(source).map_err(|error| error.in_file(path));
-        Self { layout, hash_check, image }
+        let behind = layout.as_ref().and_then(|layout| source.bytes.get(layout.length..));
+        let trailer = source.trailer.or_else(|| behind.and_then(Trailer::parse));
+        Self { layout, hash_check, trailer, image: Image::from_source(source) }
+    }
+
+    /// Nothing is known but the error.
+    #[must_use]
+    pub fn failed(error: ImageError) -> Self {
+        Self { layout: None, hash_check: None, trailer: None, image: Err(error) }
     }
 }
 
@@ -67,23 +89,23 @@ pub(super) struct Source {
     pub(super) origin: Origin,
     /// SHA-256 of the file.
     pub(super) sha256: [u8; 32],
+    /// A trailer that is not among the bytes.
+    pub(super) trailer: Option<Trailer>,
 }
 
 impl Source {
     pub(super) fn binary(bytes: Vec<u8>) -> Self {
-        Self { sha256: Sha256::digest(&bytes).into(), origin: Origin::Binary, bytes }
+        Self { sha256: Sha256::digest(&bytes).into(), origin: Origin::Binary, bytes, trailer: None }
     }
 }
 
 fn read(path: &Path) -> Result<Source, ImageError> {
     match FileKind::of(path) {
-        FileKind::Zip => {
-            // A missing file is missing first of all.
-            open(path, u64::MAX, "an archive")?;
-            Err(Fault::ZipNotSupported.into())
-        }
         FileKind::IntelHex => hex::read(BufReader::new(open(path, MAX_HEX_SIZE, "Intel HEX")?)),
-        FileKind::Binary => Ok(Source::binary(read_binary(path)?)),
+        // An archive that is read as an image is told by its first bytes.
+        FileKind::Binary | FileKind::Zip => {
+            Ok(Source::binary(read_whole(path, MAX_IMAGE_SIZE as u64, "an image")?))
+        }
     }
 }
 
@@ -109,18 +131,17 @@ impl FileKind {
     }
 }
 
-/// All bytes of a file of at most [`MAX_IMAGE_SIZE`].
-pub(super) fn read_binary(path: &Path) -> Result<Vec<u8>, ImageError> {
-    let limit = MAX_IMAGE_SIZE as u64;
+/// All bytes of a file of at most `limit` bytes.
+pub(super) fn read_whole(path: &Path, limit: u64, what: &'static str) -> Result<Vec<u8>, ImageError> {
     let mut bytes = Vec::new();
     // The file may grow while it is read.
-    open(path, limit, "an image")?
+    open(path, limit, what)?
         .take(limit + 1)
         .read_to_end(&mut bytes)
-        .map_err(|error| unreadable("an image", &error))?;
+        .map_err(|error| unreadable(what, &error))?;
     let got = bytes.len() as u64;
     if got > limit {
-        return Err(Fault::TooLarge { what: "an image", limit, got }.into());
+        return Err(Fault::TooLarge { what, limit, got }.into());
     }
     Ok(bytes)
 }

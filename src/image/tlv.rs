@@ -3,9 +3,9 @@
 
 use std::fmt;
 
+use super::dependency::Dependency;
 use super::error::{Fault, ImageError};
 use super::layout::Area;
-use super::version::Version;
 
 /// `IMAGE_TLV_INFO_MAGIC`: starts the unprotected area.
 pub const TLV_MAGIC: u16 = 0x6907;
@@ -38,11 +38,7 @@ impl Tlv {
             (TlvType::SEC_CNT | TlvType::DECOMP_SIZE | TlvType::COMP_DEC_SIZE, &[a, b, c, d]) => {
                 Some(u32::from_le_bytes([a, b, c, d]).to_string())
             }
-            // `struct image_dependency`: image number, three bytes of padding (newer ones use one as slot), version.
-            (TlvType::DEPENDENCY, [image, _, _, _, version @ ..]) => {
-                let version = Version::from_bytes(*version.first_chunk()?);
-                (self.value.len() == 12).then(|| format!("image {image}, version {version} or later"))
-            }
+            (TlvType::DEPENDENCY, value) => Dependency::parse(value).map(|dependency| dependency.to_string()),
             (TlvType::UUID_VID | TlvType::UUID_CID, value) => {
                 uuid::Uuid::from_slice(value).ok().map(|uuid| uuid.to_string())
             }

@@ -1,4 +1,4 @@
-//! The plan's images: each file opened once and checked against what the plan says of it.
+//! The plan's images: each file or package opened once and checked against what the plan says of it.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -11,7 +11,7 @@ use super::keys::{IMAGE, SIM_IMAGE};
 use super::problems::{closest, excerpt};
 use super::reader::{Fields, Reader, lower_first};
 use super::yaml::{Node, Value};
-use crate::image::{Image, ImageBuilder, PublicKey, Version};
+use crate::image::{Image, ImageBuilder, ImageSet, PublicKey, Version};
 
 /// Bytes of a simulated image where the plan does not say.
 const SIM_IMAGE_SIZE: usize = 64 * 1024;
@@ -20,9 +20,19 @@ const SIM_IMAGE_SIZE: usize = 64 * 1024;
 #[derive(Debug)]
 pub(super) struct PlanImage {
     /// `None` where it could not be loaded, which has been reported.
-    pub(super) image: Option<Arc<Image>>,
+    pub(super) set: Option<Arc<ImageSet>>,
     /// Made for this run: for simulated devices only.
     pub(super) simulated: bool,
+}
+
+impl PlanImage {
+    /// The one image that there is for an image number.
+    pub(super) fn only(&self, number: u32) -> Option<&Image> {
+        match &self.set.as_ref()?.for_image(number)[..] {
+            [member] => Some(&member.image),
+            _ => None,
+        }
+    }
 }
 
 /// The images by name, those that could not be loaded included.
@@ -53,21 +63,21 @@ pub(super) fn read(reader: &Reader<'_>, node: &Node, base: &Path) -> Option<Imag
 
 fn read_image(reader: &Reader<'_>, node: &Node, base: &Path) -> PlanImage {
     let Some(fields) = reader.fields(node, &IMAGE) else {
-        return PlanImage { image: None, simulated: false };
+        return PlanImage { set: None, simulated: false };
     };
     let simulated = fields.get("sim").is_some();
-    let image = match (fields.get("file"), fields.get("sim")) {
+    let set = match (fields.get("file"), fields.get("sim")) {
         (Some(file), None) => {
-            let image = reader.text(file, "`file`").and_then(|name| load(reader, &file.at, base, name));
-            check_signature(&fields, image.as_ref(), base);
-            image
+            let set = reader.text(file, "`file`").and_then(|name| load(reader, &file.at, base, name));
+            check_signature(&fields, set.as_ref(), base);
+            set
         }
         (None, Some(sim)) => {
             for key in ["sha256", "verify_key"].into_iter().filter(|key| fields.get(key).is_some()) {
                 let message = format!("a simulated image cannot have `{key}`");
                 reader.problems.add("plan.contradiction", &fields.key_at(key), message, "it is for files");
             }
-            make(reader, sim)
+            make(reader, sim).map(ImageSet::from)
         }
         (Some(_), Some(_)) => {
             let help = "keep `file` for real devices, or `sim` for simulated ones";
@@ -81,19 +91,15 @@ fn read_image(reader: &Reader<'_>, node: &Node, base: &Path) -> PlanImage {
             None
         }
     };
-    check_pin(&fields, image.as_ref());
-    check_version(&fields, image.as_ref());
-    PlanImage { image: image.map(Arc::new), simulated }
+    check_pin(&fields, set.as_ref());
+    check_version(&fields, set.as_ref());
+    PlanImage { set: set.map(Arc::new), simulated }
 }
 
-fn load(reader: &Reader<'_>, at: &Range<usize>, base: &Path, name: &str) -> Option<Image> {
+fn load(reader: &Reader<'_>, at: &Range<usize>, base: &Path, name: &str) -> Option<ImageSet> {
     let path = base.join(name);
-    if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("zip")) {
-        reader.not_supported(at, "a .zip image", "unpack it and name the .bin file in it");
-        return None;
-    }
-    match Image::load(&path) {
-        Ok(image) => Some(image),
+    match ImageSet::load(&path) {
+        Ok(set) => Some(set),
         Err(error) => {
             let help = match (path.exists(), similar_file(&path)) {
                 (false, Some(similar)) => format!("did you mean `{}`? {}", excerpt(&similar), error.help()),
@@ -141,7 +147,7 @@ fn make(reader: &Reader<'_>, node: &Node) -> Option<Image> {
     }
 }
 
-fn check_pin(fields: &Fields<'_>, image: Option<&Image>) {
+fn check_pin(fields: &Fields<'_>, set: Option<&ImageSet>) {
     let Some(node) = fields.get("sha256") else { return };
     let Some(text) = fields.text("sha256") else { return };
     let problems = fields.reader.problems;
@@ -152,34 +158,37 @@ fn check_pin(fields: &Fields<'_>, image: Option<&Image>) {
         problems.add("plan.bad_hash", &node.at, message, help);
         return;
     }
-    let Some(image) = image else { return };
-    if image.source_sha256() != &pin {
+    let Some(set) = set else { return };
+    if set.source_sha256() != &pin {
         let message = format!(
             "the file's SHA-256 is {}, and not what is pinned here",
-            hex::encode(image.source_sha256())
+            hex::encode(set.source_sha256())
         );
         let help = "name the file that was meant, or pin the new hash";
         problems.add("plan.image_sha256", &node.at, message, help);
     }
 }
 
-fn check_version(fields: &Fields<'_>, image: Option<&Image>) {
+fn check_version(fields: &Fields<'_>, set: Option<&ImageSet>) {
     let Some(node) = fields.get("version") else { return };
     let Some(requirement) = read_requirement(fields, "version") else { return };
-    if let Some(image) = image
-        && !image.parsed_version().satisfies(&requirement)
-    {
-        let message = format!("the image has version {}, and not {requirement}", image.version());
+    for member in set.map(ImageSet::members).unwrap_or_default() {
+        let image = &member.image;
+        if image.parsed_version().satisfies(&requirement) {
+            continue;
+        }
+        let what = member.file.as_ref().map_or_else(|| "the image".to_owned(), |file| format!("`{file}`"));
+        let message = format!("{what} has version {}, and not {requirement}", image.version());
         let help = "name the file that was meant, or change the requirement";
         fields.reader.problems.add("plan.image_version", &node.at, message, help);
     }
 }
 
-fn check_signature(fields: &Fields<'_>, image: Option<&Image>, base: &Path) {
+fn check_signature(fields: &Fields<'_>, set: Option<&ImageSet>, base: &Path) {
     let Some(node) = fields.get("verify_key") else { return };
     let Some(name) = fields.text("verify_key") else { return };
-    let verified = PublicKey::load(&base.join(name)).and_then(|key| match image {
-        Some(image) => image.verify(&key),
+    let verified = PublicKey::load(&base.join(name)).and_then(|key| match set {
+        Some(set) => set.verify(&key),
         None => Ok(()),
     });
     if let Err(error) = verified {

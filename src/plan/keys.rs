@@ -118,17 +118,17 @@ pub(super) static PLAN: Table = Table {
 pub(super) static IMAGE: Table = Table {
     what: "an image",
     keys: &[
-        opt("file", Kind::Text, "MCUboot image file, relative to the plan. Either this or `sim`."),
+        opt("file", Kind::Text, "MCUboot image file (.bin, .hex) or package (.zip with manifest.json), relative to the plan. Either this or `sim`."),
         opt("sha256", Kind::Sha256, "The whole file must hash to this SHA-256."),
         opt(
             "version",
             Kind::Requirement,
-            "Requirement on the version in the image header, for example `\">=2.4.0\"`. A version alone must be met exactly.",
+            "Requirement on the version in the image header, for example `\">=2.4.0\"`. A version alone must be met exactly. Of a package, every image must meet it.",
         ),
         opt(
             "verify_key",
             Kind::Text,
-            "Public key file (PEM), relative to the plan: the signature must verify.",
+            "Public key file (PEM), relative to the plan: the signature must verify. Of a package, that of every image.",
         ),
         opt(
             "sim",
@@ -371,7 +371,7 @@ pub(super) static UPLOAD: Table = Table {
     what: "an upload",
     keys: &[
         req("image", Kind::Text, "Name of an image of the plan."),
-        opt("image_number", Kind::Whole(0, MAX_IMAGE_NUMBER), "Image number on the device. Default: 0."),
+        opt("image_number", Kind::Whole(0, MAX_IMAGE_NUMBER), "Image number on the device. Default: 0, or of a package each of its images."),
         opt("upgrade_only", Kind::Flag, "Let the device refuse a version that is not newer. Default: false."),
         opt("force", Kind::Flag, "Upload even where the image is there already. Default: false."),
     ],

@@ -119,7 +119,7 @@ fn read(problems: &Problems<'_>, path: &Path, sha256: String) -> Option<Plan> {
         name: name(&fields, path),
         path: path.to_owned(),
         sha256,
-        images: images.into_iter().filter_map(|(name, image)| Some((name, image.image?))).collect(),
+        images: images.into_iter().filter_map(|(name, image)| Some((name, image.set?))).collect(),
         targets: targets.into_iter().map(|placed| placed.target).collect(),
         policy: fields.get("policy").map_or_else(Policy::default, |node| policy::read(&reader, node)),
     })

@@ -11,6 +11,7 @@ mod images;
 mod keys;
 mod load;
 mod model;
+mod packages;
 mod policy;
 mod problems;
 mod reader;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use regex::Regex;
 
 use super::step::Step;
-use crate::image::Image;
+use crate::image::ImageSet;
 use crate::sim::SimSpec;
 
 /// A whole plan: valid, files found, images opened and checked.
@@ -20,8 +20,8 @@ pub struct Plan {
     pub path: PathBuf,
     /// SHA-256 of the file, lower-case hex; empty where there is none.
     pub sha256: String,
-    /// Images by the name that steps use.
-    pub images: BTreeMap<String, Arc<Image>>,
+    /// Images by the name that steps use: one each, or those of a package.
+    pub images: BTreeMap<String, Arc<ImageSet>>,
     /// Targets in the plan's order.
     pub targets: Vec<Target>,
     /// What holds for the run.

@@ -66,7 +66,7 @@ pub(super) fn check_order(problems: &Problems<'_>, steps: &[(Step, Range<usize>)
                 );
             }
             Step::Verify { version, hash, .. } => {
-                let Some(image) = running.and_then(|name| images.get(name)?.image.as_ref()) else { continue };
+                let Some(image) = running.and_then(|name| images.get(name)?.only(0)) else { continue };
                 let wrong_version =
                     version.as_ref().is_some_and(|version| !image.parsed_version().satisfies(version));
                 let wrong_hash = hash.as_ref().is_some_and(|hash| hash != image.hash());

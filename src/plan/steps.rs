@@ -9,7 +9,7 @@ use super::reader::{Fields, Reader};
 use super::scalar::Resolved;
 use super::step::Step;
 use super::yaml::{Node, Value};
-use super::{derived, device_steps, rules};
+use super::{derived, device_steps, packages, rules};
 
 /// MCUboot numbers slots through; 1 is the secondary slot of image 0.
 const SECONDARY_SLOT: u32 = 1;
@@ -26,17 +26,20 @@ pub(super) fn read(target: &Fields<'_>, images: &Images, simulated: bool) -> Vec
         return default_steps(target, images, simulated).into_iter().map(|step| (step, at.clone())).collect();
     };
     let nodes = reader.list(node, "`steps`", "steps").unwrap_or_default();
-    let steps: Vec<_> = nodes
-        .iter()
-        .filter_map(|node| {
-            let file = derived::find(node, "get.file").or_else(|| derived::find(node, "put.file"));
-            let at = file.unwrap_or(&node.at).clone();
-            Some((read_step(reader, node, images, simulated)?, at))
-        })
-        .collect();
+    let mut steps = Vec::new();
+    let mut whole = true;
+    for node in nodes {
+        let file = derived::find(node, "get.file").or_else(|| derived::find(node, "put.file"));
+        let at = file.unwrap_or(&node.at);
+        let read = read_step(reader, node, images, simulated);
+        let expanded = read.and_then(|step| packages::expand(reader, step, node, images));
+        whole &= expanded.is_some();
+        steps.extend(expanded.unwrap_or_default().into_iter().map(|step| (step, at.clone())));
+    }
     // Without every step nothing is certain about their order.
-    if steps.len() == nodes.len() {
+    if whole {
         rules::check_order(reader.problems, &steps, images);
+        packages::check_dependencies(reader.problems, &steps, images);
     }
     steps
 }
@@ -56,12 +59,10 @@ fn default_steps(target: &Fields<'_>, images: &Images, simulated: bool) -> Vec<S
         return Vec::new();
     };
     check_image(reader, image, &target.node.at, images, simulated);
-    vec![
-        Step::Upload { image: image.clone(), image_number: 0, upgrade_only: false, force: false },
-        Step::TestBoot,
-        Step::Confirm,
-        Step::Reset { force: false, boot_mode: None },
-    ]
+    let upload = Step::Upload { image: image.clone(), image_number: 0, upgrade_only: false, force: false };
+    let mut steps = packages::expand(reader, upload, target.node, images).unwrap_or_default();
+    steps.extend([Step::TestBoot, Step::Confirm, Step::Reset { force: false, boot_mode: None }]);
+    steps
 }
 
 fn read_step(reader: &Reader<'_>, node: &Node, images: &Images, simulated: bool) -> Option<Step> {
@@ -230,7 +231,7 @@ fn read_hash(fields: &Fields<'_>, images: &Images) -> Option<Vec<u8>> {
     let node = fields.get("hash")?;
     let text = fields.text("hash")?;
     if let Some(image) = images.get(text) {
-        return Some(image.image.as_ref()?.hash().to_vec());
+        return packages::hash_of(fields, text, image);
     }
     match hex::decode(text) {
         Ok(hash) if HASH_LENGTHS.contains(&hash.len()) => return Some(hash),
@@ -294,7 +295,7 @@ mod tests {
             };
             let node = yaml::parse(&text).unwrap().unwrap();
             let problems = Problems::new(&text);
-            let images = Images::from([("app".to_owned(), PlanImage { image: None, simulated: false })]);
+            let images = Images::from([("app".to_owned(), PlanImage { set: None, simulated: false })]);
             let step = read_step(&Reader::new(&problems, Path::new("")), &node, &images, false);
             let (found, _) = problems.finish();
             assert!(found.is_empty(), "{text}: {found:?}");

@@ -3,6 +3,8 @@
 
 mod bad_input;
 mod links;
+#[path = "../common/package.rs"]
+mod package;
 mod programs;
 mod runs;
 mod station;

@@ -7,6 +7,7 @@ use flashfleet::image::Image;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
+use super::package::pack;
 use super::station::{Said, Station, Witness, image, read_json, verdict};
 
 /// A simulated device behind a real endpoint.
@@ -76,6 +77,41 @@ fn one_device_is_updated_proven_and_reported_as_in_a_run() {
         assert_eq!(bench.running(), "2.0.0 active,confirmed,bootable");
         assert!(bench.station.path("report.xml").exists() && bench.station.path("journal.jsonl").exists());
     }
+}
+
+#[test]
+fn a_package_is_one_upload_for_each_of_its_images() {
+    let bench = Bench::new("pty", "");
+    let app = std::fs::read(bench.station.path("app.bin")).expect("the image of the station");
+    let package = |files: &str| {
+        let manifest = format!("{{\"files\": [{files}]}}");
+        pack(&[("manifest.json", manifest.as_bytes()), ("a.bin", &app), ("b.bin", &app)])
+    };
+    let update = |name: &str, files: &str| {
+        bench.station.write(name, &package(files));
+        let said = bench.station.say(&[
+            "update",
+            &bench.address,
+            name,
+            "--json",
+            "report.json",
+            "--progress",
+            "none",
+        ]);
+        (said, read_json(&bench.station.path("report.json")).expect("a report"))
+    };
+    // The device has one image: what is for another is refused by it, and nothing is booted.
+    let two = r#"{"file": "a.bin", "image_index": "0"}, {"file": "b.bin", "image_index": "1"}"#;
+    let before = bench.running();
+    let (said, report) = update("two.zip", two);
+    assert_eq!(said.exit, 100, "{}", said.err);
+    assert_eq!(steps(&report)[..3], ["upload image", "upload image to image 1", "test-boot"]);
+    assert_eq!(bench.running(), before);
+
+    let (said, report) = update("one.zip", r#"{"file": "a.bin", "image_index": "0"}"#);
+    assert_eq!(said.exit, 0, "{}", said.err);
+    assert_eq!(steps(&report), ["upload image", "test-boot", "confirm", "reset"]);
+    assert_ne!(bench.running(), before);
 }
 
 #[test]

@@ -117,7 +117,7 @@ impl Line {
             name: "test".to_owned(),
             path: "test.yaml".into(),
             sha256: "00".repeat(32),
-            images: BTreeMap::from([("app".to_owned(), new_image())]),
+            images: BTreeMap::from([("app".to_owned(), Arc::new(new_image().into()))]),
             targets: vec![target],
             policy: Policy { deadline: Duration::from_secs(600), ..Policy::default() },
         };

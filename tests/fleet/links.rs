@@ -99,7 +99,7 @@ fn another_firmware_is_asked_for_its_buffers_and_gets_no_larger_messages() {
         });
         let bytes = ImageBuilder::new().version("3.0.0").payload(&[3; 4_000]).build();
         let other = Image::from_bytes(bytes).expect("a valid image");
-        line.plan.images.insert("other".to_owned(), Arc::new(other));
+        line.plan.images.insert("other".to_owned(), Arc::new(other.into()));
         let second =
             Step::Upload { image: "other".to_owned(), image_number: 0, upgrade_only: false, force: false };
         line.plan.targets[0].steps = vec![upload(), Step::TestBoot, Step::Confirm, second];

@@ -8,6 +8,9 @@ mod happy;
 mod interrupts;
 mod line;
 mod links;
+#[path = "../common/package.rs"]
+mod package;
+mod packages;
 mod policy;
 mod tap;
 mod trouble;

@@ -8,7 +8,7 @@ use flashfleet::cause::{Cause, Class};
 use flashfleet::flow::{
     Action, DeviceResult, Directive, Flow, FlowConfig, FlowEvent, Outcome, SettingAction, StepEnded,
 };
-use flashfleet::image::{Image, ImageBuilder};
+use flashfleet::image::{Image, ImageBuilder, ImageSet};
 use flashfleet::plan::Step;
 use flashfleet::report::{Departure, UploadFigures};
 use flashfleet::smp::message::image::{ImageSlot, ImageState, SlotInfoImage, SlotInfoResponse, SlotInfoSlot};
@@ -340,10 +340,14 @@ pub(crate) fn default_steps() -> Vec<Step> {
     vec![upload(), Step::TestBoot, Step::Confirm, reset()]
 }
 
+fn set(image: Arc<Image>) -> Arc<ImageSet> {
+    Arc::new(ImageSet::from(image))
+}
+
 pub(crate) fn config(steps: Vec<Step>) -> FlowConfig {
     FlowConfig {
         steps,
-        images: BTreeMap::from([("app".to_owned(), new_image()), ("other".to_owned(), other_image())]),
+        images: BTreeMap::from([("app".to_owned(), set(new_image())), ("other".to_owned(), set(other_image()))]),
         quiet: Duration::from_secs(1),
         return_within: Duration::from_secs(30),
         attempts: 1,

@@ -4,6 +4,9 @@
 mod board;
 mod confirm_and_reset;
 mod device_steps;
+#[path = "../common/package.rs"]
+mod package;
+mod packages;
 mod retries;
 mod slots;
 mod test_boot;

@@ -1,12 +1,15 @@
 //! The upload step: look, settle the slots, check the size, upload, and read back that it is there.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::cause::{Cause, Class};
 use crate::flow::BootMode;
+use crate::flow::choice::{choose, missing};
+use crate::flow::dependency;
 use crate::flow::proof::{Expected, short_hash};
 use crate::flow::slots::{SlotDecision, active, decide};
-use crate::image::Image;
+use crate::image::{Image, ImageSet, Member, Version};
 use crate::report::StepDetail;
 use crate::smp::Time;
 use crate::smp::message::image::{ImageState, SlotInfoResponse};
@@ -33,7 +36,12 @@ enum Phase {
 #[derive(Debug)]
 pub(in crate::flow) struct UploadStep {
     name: String,
-    image: Arc<Image>,
+    /// What the plan has for this image number.
+    members: Vec<Member>,
+    /// The one of them for this device, once its slots are known.
+    image: Option<Arc<Image>>,
+    /// Versions that the plan puts on the device by the time this one boots.
+    beside: BTreeMap<u32, Version>,
     image_number: u32,
     upgrade_only: bool,
     force: bool,
@@ -44,14 +52,17 @@ pub(in crate::flow) struct UploadStep {
 impl UploadStep {
     pub(in crate::flow) fn new(
         name: String,
-        image: Arc<Image>,
+        set: &ImageSet,
+        beside: BTreeMap<u32, Version>,
         image_number: u32,
         upgrade_only: bool,
         force: bool,
     ) -> Self {
         Self {
             name,
-            image,
+            members: set.for_image(image_number).into_iter().cloned().collect(),
+            image: None,
+            beside,
             image_number,
             upgrade_only,
             force,
@@ -78,6 +89,19 @@ impl UploadStep {
 
     /// Looks the slots up in the table and acts on it.
     fn act_on(&mut self, facts: &mut Facts, now: Time, state: &ImageState) -> Turn {
+        let image = match choose(&self.members, state, self.image_number) {
+            Ok(image) => image,
+            Err(cause) => return self.broke(cause),
+        };
+        facts.expected.insert(
+            self.image_number,
+            Expected {
+                image_number: self.image_number,
+                hash: image.hash().to_vec(),
+                version: image.version().to_owned(),
+            },
+        );
+        self.image = Some(Arc::clone(&image));
         if facts.mode.is_none() {
             self.phase = Phase::Mode;
             return Turn::Do(Action::ReadMode);
@@ -85,10 +109,20 @@ impl UploadStep {
         if let Some(Some(mode)) = facts.mode.filter(|mode| mode.is_some_and(|mode| !mode.is_supported())) {
             return self.broke(mode_not_supported(mode));
         }
-        let decision = match decide(state, self.image_number, self.image.hash()) {
+        let decision = match decide(state, self.image_number, image.hash()) {
             Ok(decision) => decision,
             Err(cause) => return self.broke(cause),
         };
+        let runs = matches!(decision, SlotDecision::AlreadyCurrent | SlotDecision::RunningOnTest);
+        match if runs { Ok(Vec::new()) } else { dependency::check(&image, &self.beside, state) } {
+            // Looked at again after a reset that settled the slots.
+            Ok(notes) => {
+                let new =
+                    notes.into_iter().filter(|note| !self.detail.notes.contains(note)).collect::<Vec<_>>();
+                self.detail.notes.extend(new);
+            }
+            Err(cause) => return self.broke(cause),
+        }
         match decision {
             SlotDecision::AlreadyCurrent if !self.force => self.skip(facts, "already running and confirmed"),
             SlotDecision::RunningOnTest if !self.force => {
@@ -134,6 +168,7 @@ impl UploadStep {
 
     /// The cause where the image does not fit into the slot that it would go into.
     fn too_large(&self, slots: &SlotInfoResponse) -> Option<Cause> {
+        let size = self.image.as_ref()?.bytes().len() as u64;
         let image = slots.images.iter().find(|image| image.image == self.image_number)?;
         let target = image
             .slots
@@ -141,7 +176,6 @@ impl UploadStep {
             .find(|slot| slot.upload_image_id == Some(self.image_number))
             .or_else(|| image.slots.iter().find(|slot| slot.slot == 1))?;
         let limit = [target.size, image.max_image_size].into_iter().flatten().min()?;
-        let size = self.image.bytes().len() as u64;
         (size > limit).then(|| {
             Cause::new(
                 Class::Image,
@@ -156,6 +190,7 @@ impl UploadStep {
         self.phase = Phase::Upload;
         Turn::Do(Action::Upload {
             image: self.name.clone(),
+            hash: self.image.as_ref().map(|image| image.hash().to_vec()).unwrap_or_default(),
             image_number: self.image_number,
             upgrade_only: self.upgrade_only,
         })
@@ -163,13 +198,14 @@ impl UploadStep {
 
     /// The image must be where it was put, as the device itself lists it.
     fn read_back(&mut self, facts: &Facts, state: &ImageState) -> Turn {
+        let Some(image) = self.image.clone() else { return self.look() };
         // Images besides the one that executes are never marked active; their primary slot is what is in use.
         let in_use = active(state, self.image_number)
             .map(|slot| slot.slot)
             .or_else(|| (self.image_number > 0).then_some(0));
         let there = state.images.iter().any(|slot| {
             slot.image == self.image_number
-                && slot.hash.as_deref() == Some(self.image.hash())
+                && slot.hash.as_deref() == Some(image.hash())
                 && Some(slot.slot) != in_use
         });
         if !there {
@@ -187,8 +223,8 @@ impl UploadStep {
                 "image.not_in_slot",
                 format!(
                     "expected {} ({}) in the secondary slot after the upload, the device lists {listed}",
-                    self.image.version(),
-                    short_hash(self.image.hash())
+                    image.version(),
+                    short_hash(image.hash())
                 ),
                 "the upload did not survive on the device: check its flash and the link, then run again",
             ));
@@ -212,17 +248,7 @@ impl StepMachine for UploadStep {
     fn next(&mut self, facts: &mut Facts, now: Time, outcome: Option<Outcome>) -> Turn {
         let phase = std::mem::replace(&mut self.phase, Phase::Start);
         match (phase, outcome) {
-            (Phase::Start, None) => {
-                facts.expected.insert(
-                    self.image_number,
-                    Expected {
-                        image_number: self.image_number,
-                        hash: self.image.hash().to_vec(),
-                        version: self.image.version().to_owned(),
-                    },
-                );
-                self.look()
-            }
+            (Phase::Start, None) => self.look(),
             (Phase::Look, Some(Outcome::State(state))) => {
                 facts.note_state(state.clone());
                 self.act_on(facts, now, &state)
@@ -240,7 +266,9 @@ impl StepMachine for UploadStep {
                 self.follow(turn)
             }
             (Phase::Slots, Some(Outcome::Slots(slots))) => {
-                match slots.as_ref().and_then(|slots| self.too_large(slots)) {
+                let refused =
+                    |slots| missing(slots, self.beside.keys().copied()).or_else(|| self.too_large(slots));
+                match slots.as_ref().and_then(refused) {
                     Some(cause) => self.broke(cause),
                     None => self.start_upload(),
                 }
