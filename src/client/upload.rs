@@ -107,7 +107,9 @@ impl Client {
     /// Where a first chunk does not fit, whose limit it is: the server's buffers, or its small packets.
     fn explain(&self, error: UploadError) -> ClientError {
         match (&error, self.write_len()) {
-            (&UploadError::BufferTooSmall { max_message, needed }, Some(write_len)) if max_message == write_len => {
+            (&UploadError::BufferTooSmall { max_message, needed }, Some(write_len))
+                if max_message == write_len =>
+            {
                 too_small(needed, write_len).into()
             }
             _ => error.into(),

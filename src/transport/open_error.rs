@@ -115,9 +115,9 @@ pub(super) fn advise(mut error: LinkError, usb: &UsbIdentity) -> LinkError {
     error
 }
 
-/// Who has which file in `/dev` open, as far as this user may see.
+/// Which processes have which file in `/dev` open, as far as this user may see.
 #[cfg(target_os = "linux")]
-type Holders = BTreeMap<PathBuf, Vec<String>>;
+type Holders = BTreeMap<PathBuf, Vec<u32>>;
 
 /// The latest look through the processes, and which ports it was asked about.
 ///
@@ -134,46 +134,52 @@ const BELIEVED: Duration = Duration::from_secs(1);
 fn holder(path: &str) -> Option<String> {
     let path = real_name(path);
     let mut latest = LOOK.lock().unwrap_or_else(PoisonError::into_inner);
-    let is_known =
-        latest.as_ref().is_some_and(|(at, _, asked)| at.elapsed() < BELIEVED && asked.contains(&path));
+    let is_known = latest.as_ref().is_some_and(|(at, holders, asked)| {
+        let still_hold = |pids: &Vec<u32>| pids.iter().all(|pid| held_by(*pid).contains(&path));
+        at.elapsed() < BELIEVED && asked.contains(&path) && holders.get(&path).is_none_or(still_hold)
+    });
     if !is_known {
         let mut asked = latest.take().map(|(_, _, asked)| asked).unwrap_or_default();
         asked.insert(path.clone());
         *latest = Some((Instant::now(), holders(), asked));
     }
     let (_, holders, _) = latest.as_ref()?;
-    holders.get(&path).map(|holders| holders.join(", "))
+    let mut names: Vec<String> = holders.get(&path)?.iter().map(|pid| in_words(*pid)).collect();
+    names.sort();
+    Some(names.join(", "))
 }
 
 #[cfg(target_os = "linux")]
 fn holders() -> Holders {
     let mut all = Holders::new();
     for process in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let name = process.file_name();
-        let Some(pid) = name.to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
-        let Ok(files) = std::fs::read_dir(process.path().join("fd")) else { continue };
-        let mut held: Vec<PathBuf> = files
-            .flatten()
-            .filter_map(|file| std::fs::read_link(file.path()).ok())
-            .filter(|target| target.starts_with("/dev/"))
-            .collect();
-        held.sort();
-        held.dedup();
-        if held.is_empty() {
-            continue;
-        }
-        let command = std::fs::read_to_string(process.path().join("comm")).unwrap_or_default();
-        let who = if pid == std::process::id() {
-            "this process".to_owned()
-        } else {
-            format!("{} (process {pid})", command.trim())
-        };
-        for path in held {
-            all.entry(path).or_default().push(who.clone());
+        let Some(pid) = process.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        for path in held_by(pid) {
+            all.entry(path).or_default().push(pid);
         }
     }
-    all.values_mut().for_each(|holders| holders.sort());
     all
+}
+
+/// The files in `/dev` that a process has open.
+#[cfg(target_os = "linux")]
+fn held_by(pid: u32) -> BTreeSet<PathBuf> {
+    std::fs::read_dir(format!("/proc/{pid}/fd"))
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|file| std::fs::read_link(file.path()).ok())
+        .filter(|target| target.starts_with("/dev/"))
+        .collect()
+}
+
+#[cfg(target_os = "linux")]
+fn in_words(pid: u32) -> String {
+    if pid == std::process::id() {
+        return "this process".to_owned();
+    }
+    let command = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    format!("{} (process {pid})", command.trim())
 }
 
 #[cfg(not(target_os = "linux"))]
