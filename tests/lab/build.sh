@@ -13,6 +13,10 @@ late="virtio_net virtio_rng vhci-hcd cdc-acm cp210x ftdi_sio ch341 pl2303
     bluetooth hci_vhci uhid uinput algif_hash algif_skcipher algif_aead
     ecb cmac aes_generic ccm ctr sha256_generic hmac ecdh_generic"
 
+if ldd "$(command -v busybox)" 2>/dev/null | grep -q '=>'; then
+    echo "the busybox here needs libraries, which the initramfs has not: apt-get install -y busybox-static" >&2
+    exit 1
+fi
 work=$(mktemp -d "$folder.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 cd "$work"
