@@ -55,6 +55,7 @@ impl<'lab> Bench<'lab> {
             UsbBus::listen(([127, 0, 0, 1], 0).into())?
         };
         let bench = Self { lab, attacher: None, bus, runtime };
+        lab.run("rm -rf /run/udev/rules.d; udevadm control --reload")?;
         bench.wait_ports(0)?;
         Ok(bench)
     }
