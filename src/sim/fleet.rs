@@ -82,6 +82,10 @@ impl Fleet {
         self.cells.len()
     }
 
+    pub(super) fn cells(&self) -> &[Arc<Cell>] {
+        &self.cells
+    }
+
     /// Whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -16,6 +16,7 @@ mod spec;
 mod tcp;
 mod uart;
 mod udp;
+mod usbip;
 
 pub use device::{Device, Power};
 pub use endpoint::{Endpoint, EndpointKind};
@@ -24,3 +25,7 @@ pub use firmware::{Behaviour, ImageHash, Version};
 pub use fleet::{DeviceHandle, Fleet, Running, SlotTruth};
 pub use server::SeenRequest;
 pub use spec::{BootMode, OnCrash, SimSpec, SimTransport, SpecError};
+pub use usbip::{
+    AttachEvent, Attacher, BoardState, BootloaderSpec, OtherFunctions, USBIP_PORT, UpdatedSpec, UsbBus, UsbId, UsbKind,
+    UsbSpec, UsbSpeed, Vhci,
+};

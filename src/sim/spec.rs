@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::fault::FaultSpec;
 use super::firmware::{ImageHash, Version};
+use super::usbip::{UsbKind, UsbSpec};
 use crate::smp::{console, group};
 
 /// How many devices one description may ask for.
@@ -116,6 +117,9 @@ pub struct SimSpec {
     pub fault: FaultSpec,
     /// More of what goes wrong, each with its own `only`.
     pub faults: Vec<FaultSpec>,
+    /// What the boards are on USB, for `flashfleet sim --usbip`. Devices with USB of their own (`cdc_acm`) vanish in a
+    /// reset wherever they are simulated.
+    pub usb: Option<UsbSpec>,
 }
 
 /// What carries the messages of a simulated device.
@@ -213,6 +217,7 @@ impl Default for SimSpec {
             on_crash: OnCrash::Hang,
             fault: FaultSpec::default(),
             faults: Vec::new(),
+            usb: None,
         }
     }
 }
@@ -228,10 +233,18 @@ pub struct SpecError {
 }
 
 impl SimSpec {
-    /// Time from reset to the first answer, without a swap.
+    /// Time from reset to the first answer, without a swap: also what a bootloader on USB waits.
     #[must_use]
     pub fn boot(&self) -> Duration {
-        Duration::from_millis(self.boot_ms)
+        let bootloader = self.usb.as_ref().and_then(|usb| usb.bootloader.as_ref());
+        Duration::from_millis(self.boot_ms.saturating_add(bootloader.map_or(0, |bootloader| bootloader.ms)))
+    }
+
+    /// Whether the port is gone while the device is in reset.
+    #[must_use]
+    pub fn leaves_in_reset(&self) -> bool {
+        let native = |usb: &UsbSpec| usb.kind == UsbKind::CdcAcm && usb.bridge.is_none();
+        self.vanishes_in_reset || self.usb.as_ref().is_some_and(native)
     }
 
     /// Name of the device with this index, counted from 0: `device-1` is the first.
@@ -278,6 +291,14 @@ impl SimSpec {
         );
         let version = self.version.parse::<Version>();
         require(version.is_ok(), "version", version.err().unwrap_or_default());
+        if let Some(usb) = &self.usb {
+            if self.transport != SimTransport::Serial {
+                let message = "expected serial devices with `usb`, got udp".to_owned();
+                problems.push(SpecError { field: "transport", message });
+            }
+            let last = self.device_name(self.count.saturating_sub(1));
+            usb.problems(&last, self.count, &mut problems);
+        }
         for fault in std::iter::once(&self.fault).chain(&self.faults) {
             fault.problems(self.count, &mut problems);
             if fault.upload_mismatch && !self.image_check {
