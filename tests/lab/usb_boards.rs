@@ -46,7 +46,7 @@ fn usb_real_boards_behind_bridges_are_updated_and_stay_so() -> Result<()> {
     station.file("new.bin", &new.bytes)?;
     let boards = Board::fleet(BOARDS)?;
     for (number, board) in boards.iter().enumerate() {
-        bench.bridge(&UsbSpec {
+        bench.bridge(UsbSpec {
             kind: UsbKind::Cp210x,
             serial_number: format!("MB{number}"),
             bridge: Some(format!("tcp:{}", board.address())),
