@@ -14,6 +14,7 @@ use crate::plan::{Plan, Target};
 use crate::report::{DeviceId, EventKind, Outcome, Verdict};
 use crate::smp::Time;
 
+use super::boards::Remark;
 use super::device::{Device, Halt, Run};
 use super::discovery::{Scout, TargetDevices, unmet};
 use super::reporter::Tell;
@@ -112,22 +113,30 @@ impl Scheduler {
         for survey in &surveyed {
             let Some(target) = plan.targets.get(survey.target) else { continue };
             for manned in &survey.devices {
-                owners.entry(manned.key.clone()).or_default().push(target.name.clone());
+                let owners = owners.entry(manned.key.clone()).or_default();
+                if !owners.contains(&target.name) {
+                    owners.push(target.name.clone());
+                }
             }
         }
         for survey in surveyed {
             let Some(target) = plan.targets.get(survey.target) else { continue };
-            let found: Vec<_> = survey.devices.iter().map(|manned| manned.found.clone()).collect();
+            let unmet = unmet(target, &survey);
+            let found = survey.devices.len();
             for manned in survey.devices {
                 self.add(target, manned);
             }
-            if let Some(cause) = unmet(target, &found, survey.trouble.as_ref()) {
+            for Remark { code, message } in survey.remarks {
+                let message = format!("target {}: {message}", target.name);
+                self.tell(None, EventKind::Note { code: code.to_owned(), message });
+            }
+            if let Some(cause) = unmet {
                 self.tell(
                     None,
                     EventKind::TargetUnmet {
                         target: target.name.clone(),
                         expected: target.expect.to_string(),
-                        found: found.len(),
+                        found,
                         cause: cause.clone(),
                     },
                 );

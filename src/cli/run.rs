@@ -216,10 +216,14 @@ fn print_survey(plan: &Plan, survey: &Survey, out: &mut dyn Write) -> std::io::R
                 Probed::Answers => steps.join(", "),
                 Probed::Silent => "does not answer".to_owned(),
                 Probed::Blocked => {
-                    "its port could not be opened: held by another program, or no permission".to_owned()
+                    "its port could not be opened: held by another program, no permission, or not to be told from another"
+                        .to_owned()
                 }
             };
             writeln!(out, "  {}{slot}: {plan}", found.address)?;
+        }
+        for note in &surveyed.notes {
+            writeln!(out, "  note: {note}")?;
         }
     }
     Ok(())

@@ -9,7 +9,8 @@ use async_trait::async_trait;
 use serialport::{SerialPortInfo, SerialPortType, UsbPortInfo};
 
 use super::detached;
-use super::link::{LinkError, LinkErrorKind};
+use super::link::{Connector as _, Link, LinkError, LinkErrorKind};
+use super::serial::{SerialConnector, SerialOptions};
 use crate::identity::{Identity, UsbIdentity};
 
 /// How long listing the ports may take.
@@ -50,6 +51,20 @@ pub trait Ports: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// Where the system lists no ports at all, as in a container without `/sys`.
     async fn ports(&self, globs: &[glob::Pattern]) -> Result<Vec<Port>, LinkError>;
+
+    /// A number that changes when a port comes or goes, also where another one takes its name at once. Much cheaper than
+    /// a list. `None` where the system has nothing of the kind.
+    fn stamp(&self) -> Option<u64> {
+        None
+    }
+
+    /// Opens the port of this name.
+    ///
+    /// # Errors
+    /// [`LinkError`]: not there, held, denied.
+    async fn open(&self, name: &str, options: &SerialOptions) -> Result<Box<dyn Link>, LinkError> {
+        SerialConnector::new(name, options.clone()).connect().await
+    }
 }
 
 /// The ports of this machine.
@@ -70,6 +85,26 @@ impl Ports for SystemPorts {
             }
         })
         .await?
+    }
+
+    /// Names and inodes of the terminals in `/dev`. It lives in memory (devtmpfs), and every new node there has a new
+    /// inode.
+    #[cfg(unix)]
+    fn stamp(&self) -> Option<u64> {
+        use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+        use std::os::unix::fs::DirEntryExt as _;
+        let mut stamp = 0_u64;
+        for entry in std::fs::read_dir("/dev").ok()?.flatten() {
+            let name = entry.file_name();
+            if ["tty", "cu", "rfcomm"].iter().any(|kind| name.as_encoded_bytes().starts_with(kind.as_bytes()))
+            {
+                let mut hasher = DefaultHasher::new();
+                (name, entry.ino()).hash(&mut hasher);
+                // Whatever the order they are read in.
+                stamp = stamp.wrapping_add(hasher.finish());
+            }
+        }
+        Some(stamp)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Whole runs against simulated devices in virtual time: scheduler, reporter and device actors as they are, every verdict
 //! held against what is true of the device.
 
+mod bus;
 mod happy;
 mod interrupts;
 mod line;
@@ -8,4 +9,6 @@ mod links;
 mod policy;
 mod tap;
 mod trouble;
+mod usb;
+mod usb_trouble;
 mod verdicts;
