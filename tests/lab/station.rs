@@ -13,6 +13,9 @@ use crate::vm::Lab;
 /// A run that is not over by then hangs. Every plan here is over in a third of it, on a machine of two slow cores.
 const RUN_LIMIT: Duration = Duration::from_secs(300);
 
+/// A program starts well within this.
+const SHORT: Duration = Duration::from_secs(60);
+
 /// The folder that a person in the guest would work in: images, plans, reports.
 #[derive(Debug)]
 pub(crate) struct Station<'lab> {
@@ -66,7 +69,7 @@ impl<'lab> Station<'lab> {
         self.file(&format!("{name}.yaml"), plan)?;
         let outputs = format!("--json {name}.json --junit {name}.xml --journal {name}.jsonl");
         let job = self.lab.start(&format!(
-            "cd {}; {starter} flashfleet run {name}.yaml {outputs} --progress none {options}",
+            "cd {}; echo $$; {starter} flashfleet run {name}.yaml {outputs} --progress none {options}",
             self.inside
         ))?;
         Ok(Running { job, name: name.to_owned(), folder: self.folder.path().to_owned() })
@@ -74,14 +77,24 @@ impl<'lab> Station<'lab> {
 }
 
 impl Running {
+    /// flashfleet's process, in the guest.
+    pub(crate) fn pid(&mut self) -> Result<String> {
+        self.job.wait_for_line("", SHORT)
+    }
+
     /// Waits for the end of the run.
     pub(crate) fn wait(self) -> Result<Run> {
+        Ok(self.wait_with_cost()?.0)
+    }
+
+    /// The same, with what it cost.
+    pub(crate) fn wait_with_cost(self) -> Result<(Run, Ended)> {
         let ended = self.job.wait(RUN_LIMIT)?;
         let read = |ending: &str| {
             let path = self.folder.join(format!("{}.{ending}", self.name));
             std::fs::read_to_string(&path).context(format!("{}; it said:\n{}", path.display(), ended.err))
         };
         let (report, junit) = (read("json")?, read("xml")?);
-        Run::new(ended.status, &report, junit, ended.err)
+        Ok((Run::new(ended.status, &report, junit, ended.err.clone())?, ended))
     }
 }

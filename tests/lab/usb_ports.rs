@@ -8,6 +8,7 @@ use flashfleet::sim::{BootloaderSpec, FaultSpec, OtherFunctions, SimSpec, Update
 use crate::bench::{Bench, Boards};
 use crate::error::Result;
 use crate::images::Image;
+use crate::report::Run;
 use crate::station::Station;
 use crate::truth::{assert_kept, reported};
 use crate::vm::Lab;
@@ -31,6 +32,12 @@ policy: {{ deadline: 3m }}
 
 fn spec(count: usize, usb: UsbSpec) -> SimSpec {
     SimSpec { count, boot_ms: 1000, usb: Some(usb), ..SimSpec::default() }
+}
+
+/// The device of a report at this hub path.
+fn at<'run>(run: &'run Run, hub_path: &str) -> &'run serde_json::Value {
+    let here = |device: &&serde_json::Value| device["identity"]["usb"]["hub_path"] == hub_path;
+    run.devices().iter().find(here).unwrap_or_else(|| panic!("no device at {hub_path}\n{run}"))
 }
 
 fn running(boards: &Boards) -> Vec<Vec<u8>> {
@@ -74,51 +81,58 @@ fn usb_of_a_board_with_two_ports_the_one_that_answers_is_used() -> Result<()> {
 }
 
 #[test]
-fn usb_boards_with_one_serial_number_need_their_hub_paths() -> Result<()> {
+fn usb_boards_with_one_serial_number_are_told_apart_by_their_hub_paths() -> Result<()> {
     let lab = Lab::take()?;
     let (station, mut bench) = (Station::new(&lab)?, Bench::new(&lab)?);
-    station.file("new.bin", new_image().bytes)?;
+    // The first one takes longer to boot, so that the second one gets its name.
+    let slow = FaultSpec { only: vec![1], slow_boot_ms: 3000, ..FaultSpec::default() };
     let usb = UsbSpec { serial_number: "SAME".to_owned(), ..UsbSpec::default() };
-    let boards = bench.boards(&spec(2, usb))?;
+    let boards = bench.boards(&SimSpec { faults: vec![slow], ..spec(2, usb) })?;
+    let mut ports = bench.attach(2)?;
+    // The first board is plugged in at the first port of the hub.
+    ports.sort_by_key(|port| port.hub_path.clone());
     let old = running(&boards);
-    let ports = bench.attach(2)?;
+
+    // Without a hub path in the plan: the kernel says where each one is, and there it is found again.
+    let new = new_image();
+    station.file("new.bin", &new.bytes)?;
     let target = "  - name: twins
     match: { usb: \"2fe3:0004\" }
-    discover: 5s
+    link: { quiet: 1s }
+    discover: 20s
     expect: 2";
     let run = station.run("alike", &plan(target), "")?;
-    println!("{run}");
-    assert_ne!(run.code, 0, "{run}");
-    assert_eq!(running(&boards), old, "{run}");
-    assert!(boards.devices().all(|board| board.boots() == 0 && board.bytes_written() == 0), "{run}");
+    assert_eq!((run.code, run.devices().len()), (0, 2), "{run}");
+    for ((board, old), port) in boards.devices().zip(&old).zip(&ports) {
+        assert_kept(at(&run, &port.hub_path), &board, old, &new);
+    }
 
-    let targets: Vec<_> = ports
-        .iter()
-        .enumerate()
-        .map(|(number, port)| {
-            format!(
-                "  - name: slot-{number}
+    // With hub paths the plan gives each one an image of its own.
+    let images = [Image::filler(3 * 1024, 3, 0), Image::filler(3 * 1024, 4, 0)];
+    let mut apart = String::new();
+    for (number, (image, port)) in images.iter().zip(&ports).enumerate() {
+        station.file(&format!("slot-{number}.bin"), &image.bytes)?;
+        apart += &format!(
+            "  - name: slot-{number}
     match: {{ usb: \"2fe3:0004\", hub_path: '{}' }}
     link: {{ quiet: 1s }}
     discover: 20s
-    expect: 1",
-                port.hub_path
-            )
-        })
-        .collect();
-    let run = station.run("apart", &plan(&targets.join("\n")), "")?;
-    assert_eq!((run.code, run.devices().len()), (0, 2), "{run}");
-    let slots = boards.numbers.clone().map(|number| bench.bus.board(number));
-    for ((board, old), state) in boards.devices().zip(&old).zip(slots) {
-        // A board's place on the bus is its place at the hub.
-        println!("{state:?}");
-        let index = state.busid.rsplit('-').next().unwrap().parse::<usize>().unwrap() - 1;
-        let here = |device: &&serde_json::Value| {
-            device["identity"]["usb"]["hub_path"] == ports[index].hub_path.as_str()
-        };
-        let reported = run.devices().iter().find(here).unwrap();
-        assert_kept(reported, &board, old, &new_image());
+    expect: 1
+    steps: [{{ upload: image-{number} }}, test-boot, confirm, reset]
+",
+            port.hub_path
+        );
     }
+    let files = "images: { image-0: { file: slot-0.bin }, image-1: { file: slot-1.bin } }";
+    let apart = plan(&apart).replace("images: { app: { file: new.bin } }", files);
+    let run = station.run("apart", &apart, "")?;
+    assert_eq!((run.code, run.devices().len()), (0, 2), "{run}");
+    for ((board, image), port) in boards.devices().zip(&images).zip(&ports) {
+        assert_kept(at(&run, &port.hub_path), &board, &new.hash(), image);
+    }
+    let mut after = bench.wait_ports(2)?;
+    after.sort_by_key(|port| port.hub_path.clone());
+    println!("{ports:#?}\n{after:#?}");
     Ok(())
 }
 
