@@ -51,7 +51,12 @@ impl<'lab> Station<'lab> {
 
     /// Runs `flashfleet ARGUMENTS`, as bash reads them, to its end.
     pub(crate) fn flashfleet(&self, arguments: &str) -> Result<Ended> {
-        self.lab.start(&format!("cd {}; exec flashfleet {arguments}", self.inside))?.wait(RUN_LIMIT)
+        self.start_flashfleet(arguments)?.wait(RUN_LIMIT)
+    }
+
+    /// Starts `flashfleet ARGUMENTS`.
+    pub(crate) fn start_flashfleet(&self, arguments: &str) -> Result<Job> {
+        self.lab.start(&format!("cd {}; exec flashfleet {arguments}", self.inside))
     }
 
     /// `flashfleet run` of a plan with `options`, and what it reports.

@@ -121,7 +121,8 @@ fn moved(before: &[Port], after: &[Port]) -> Result<usize> {
         let new = &after[serial_number];
         // Where a board is plugged in stays.
         assert_eq!(old.hub_path, new.hub_path);
-        let taken = before.values().any(|other| other.path == new.path && other.serial_number != new.serial_number);
+        let taken =
+            before.values().any(|other| other.path == new.path && other.serial_number != new.serial_number);
         moved += usize::from(taken);
         println!("{serial_number:<8} {:<8} {:<16} {:<16}", new.hub_path, old.path, new.path);
     }
@@ -148,7 +149,10 @@ fn usb_120_boards_and_what_they_cost() -> Result<()> {
     let all = flash(&lab, 120)?;
     let moved = moved(&all.before, &all.after)?;
     assert!(moved >= 2, "{moved} boards have a name that another one had");
-    println!("\nflashfleet in the guest, built {}", if cfg!(debug_assertions) { "for debugging" } else { "for release" });
+    println!(
+        "\nflashfleet in the guest, built {}",
+        if cfg!(debug_assertions) { "for debugging" } else { "for release" }
+    );
     println!("{:>6} {:>8} {:>8} {:>12} {:>6}", "boards", "wall, s", "CPU, s", "memory, MiB", "files");
     for Cost { boards, wall, cpu, peak_kib, files } in [one.cost, all.cost] {
         let (wall, cpu) = (wall.as_secs_f64(), cpu.as_secs_f64());
@@ -205,7 +209,8 @@ targets:
         assert_eq!(reasons(0), ten);
         let here = port.hub_path.starts_with("1-");
         assert_eq!(reasons(1), if here { vec![] } else { vec![no("hub_path", "1-.*", &port.hub_path)] });
-        let other = [no("usb", "1915:.*", &port.id), no("product", "Gadget", port.product.as_deref().unwrap())];
+        let other =
+            [no("usb", "1915:.*", &port.id), no("product", "Gadget", port.product.as_deref().unwrap())];
         assert_eq!(reasons(2), other);
     }
     assert_eq!(tens, 10);
