@@ -49,6 +49,11 @@ impl<'lab> Station<'lab> {
         std::fs::write(self.folder.path().join(name), content).context(name)
     }
 
+    /// What is in a file of the folder.
+    pub(crate) fn read(&self, name: &str) -> Result<String> {
+        std::fs::read_to_string(self.folder.path().join(name)).context(name)
+    }
+
     /// Runs `flashfleet ARGUMENTS`, as bash reads them, to its end.
     pub(crate) fn flashfleet(&self, arguments: &str) -> Result<Ended> {
         self.start_flashfleet(arguments)?.wait(RUN_LIMIT)

@@ -1,9 +1,11 @@
 //! Which port is meant, and which one it is after a reset: several ports on one board, boards that look alike, boards that
 //! change their ids, boards that take their time.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use flashfleet::sim::{BootloaderSpec, FaultSpec, OtherFunctions, SimSpec, UpdatedSpec, UsbSpec};
+use serde_json::Value;
 
 use crate::bench::{Bench, Boards};
 use crate::error::Result;
@@ -35,8 +37,8 @@ fn spec(count: usize, usb: UsbSpec) -> SimSpec {
 }
 
 /// The device of a report at this hub path.
-fn at<'run>(run: &'run Run, hub_path: &str) -> &'run serde_json::Value {
-    let here = |device: &&serde_json::Value| device["identity"]["usb"]["hub_path"] == hub_path;
+fn at<'run>(run: &'run Run, hub_path: &str) -> &'run Value {
+    let here = |device: &&Value| device["identity"]["usb"]["hub_path"] == hub_path;
     run.devices().iter().find(here).unwrap_or_else(|| panic!("no device at {hub_path}\n{run}"))
 }
 
@@ -211,5 +213,47 @@ fn usb_board_that_enumerates_after_20_s_is_waited_for_as_long_as_the_plan_says()
         !hasty.device(0).running().is_some_and(|running| running.confirmed && running.hash != old),
         "{gone:#}"
     );
+    Ok(())
+}
+
+#[test]
+fn usb_boards_behind_one_hub_take_turns_where_the_plan_says_so() -> Result<()> {
+    let lab = Lab::take()?;
+    let (station, mut bench) = (Station::new(&lab)?, Bench::new(&lab)?);
+    station.file("new.bin", new_image().bytes)?;
+    // The virtual controllers have a hub each, and are filled in turn: two hubs get a second board.
+    let boards =
+        bench.boards(&spec(10, UsbSpec { serial_number: "H{n}".to_owned(), ..UsbSpec::default() }))?;
+    let ports = bench.attach(10)?;
+    let hub = |hub_path: &str| hub_path.rsplit_once(['-', '.']).unwrap().0.to_owned();
+    let hubs: BTreeSet<_> = ports.iter().map(|port| hub(&port.hub_path)).collect();
+    assert_eq!(hubs.len(), 8, "{ports:#?}");
+    let target = "  - name: boards
+    match: { usb: \"2fe3:0004\" }
+    discover: 20s
+    expect: 10
+    steps: [{ upload: app }]";
+    let plan = plan(target).replace("deadline: 3m", "deadline: 3m, per_hub: 1");
+    let run = station.run("turns", &plan, "")?;
+    assert_eq!((run.code, &run.report["summary"]["passed"]), (0, &10.into()), "{run}");
+    assert!(boards.devices().all(|board| board.slot(1).version.as_deref() == Some("2.0.0")));
+
+    let mut busy = BTreeMap::<String, usize>::new();
+    let mut most_at_once = 0;
+    for line in station.read("turns.jsonl")?.lines() {
+        let event: Value = serde_json::from_str(line).unwrap();
+        let at = |device: &&Value| device["id"] == event["device"];
+        let Some(device) = run.devices().iter().find(at) else { continue };
+        let at = busy.entry(hub(device["identity"]["usb"]["hub_path"].as_str().unwrap())).or_default();
+        match event["type"].as_str().unwrap() {
+            "device_started" => *at += 1,
+            "device_finished" => *at -= 1,
+            _ => {}
+        }
+        assert!(*at <= 1, "two boards behind one hub: {busy:?}");
+        most_at_once = most_at_once.max(busy.values().sum());
+    }
+    // Different hubs do not wait for each other.
+    assert!(most_at_once > 1, "{most_at_once} at once");
     Ok(())
 }
