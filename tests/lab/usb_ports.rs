@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use flashfleet::sim::{BootloaderSpec, FaultSpec, OtherFunctions, SimSpec, UpdatedSpec, UsbSpec};
 use serde_json::Value;
 
-use crate::bench::{Bench, Boards};
+use crate::bench::{Bench, Boards, Port};
 use crate::error::Result;
 use crate::images::Image;
 use crate::report::Run;
@@ -90,27 +90,16 @@ fn usb_boards_with_one_serial_number_are_told_apart_by_their_hub_paths() -> Resu
     let slow = FaultSpec { only: vec![1], slow_boot_ms: 3000, ..FaultSpec::default() };
     let usb = UsbSpec { serial_number: "SAME".to_owned(), ..UsbSpec::default() };
     let boards = bench.boards(&SimSpec { faults: vec![slow], ..spec(2, usb) })?;
-    let mut ports = bench.attach(2)?;
     // The first board is plugged in at the first port of the hub.
-    ports.sort_by_key(|port| port.hub_path.clone());
+    let by_place = |mut ports: Vec<Port>| {
+        ports.sort_by_key(|port| port.hub_path.clone());
+        ports
+    };
+    let ports = by_place(bench.attach(2)?);
     let old = running(&boards);
 
-    // Without a hub path in the plan: the kernel says where each one is, and there it is found again.
-    let new = new_image();
-    station.file("new.bin", &new.bytes)?;
-    let target = "  - name: twins
-    match: { usb: \"2fe3:0004\" }
-    link: { quiet: 1s }
-    discover: 20s
-    expect: 2";
-    let run = station.run("alike", &plan(target), "")?;
-    assert_eq!((run.code, run.devices().len()), (0, 2), "{run}");
-    for ((board, old), port) in boards.devices().zip(&old).zip(&ports) {
-        assert_kept(at(&run, &port.hub_path), &board, old, &new);
-    }
-
     // With hub paths the plan gives each one an image of its own.
-    let images = [Image::filler(3 * 1024, 3, 0), Image::filler(3 * 1024, 4, 0)];
+    let images = [Image::filler(3 * 1024, 2, 1), Image::filler(3 * 1024, 2, 2)];
     let mut apart = String::new();
     for (number, (image, port)) in images.iter().zip(&ports).enumerate() {
         station.file(&format!("slot-{number}.bin"), &image.bytes)?;
@@ -129,12 +118,29 @@ fn usb_boards_with_one_serial_number_are_told_apart_by_their_hub_paths() -> Resu
     let apart = plan(&apart).replace("images: { app: { file: new.bin } }", files);
     let run = station.run("apart", &apart, "")?;
     assert_eq!((run.code, run.devices().len()), (0, 2), "{run}");
-    for ((board, image), port) in boards.devices().zip(&images).zip(&ports) {
-        assert_kept(at(&run, &port.hub_path), &board, &new.hash(), image);
+    for (((board, old), image), port) in boards.devices().zip(&old).zip(&images).zip(&ports) {
+        assert_kept(at(&run, &port.hub_path), &board, old, image);
     }
-    let mut after = bench.wait_ports(2)?;
-    after.sort_by_key(|port| port.hub_path.clone());
-    println!("{ports:#?}\n{after:#?}");
+    let after = by_place(bench.wait_ports(2)?);
+    assert_eq!(
+        (&after[0].path, &after[1].path),
+        (&ports[1].path, &ports[0].path),
+        "the names were not swapped, so that nothing is shown"
+    );
+
+    // Without a hub path in the plan: the kernel says where each one is, and there it is found again.
+    let new = Image::filler(3 * 1024, 3, 0);
+    station.file("new.bin", &new.bytes)?;
+    let target = "  - name: twins
+    match: { usb: \"2fe3:0004\" }
+    link: { quiet: 1s }
+    discover: 20s
+    expect: 2";
+    let run = station.run("alike", &plan(target), "")?;
+    assert_eq!((run.code, run.devices().len()), (0, 2), "{run}");
+    for ((board, image), port) in boards.devices().zip(&images).zip(&ports) {
+        assert_kept(at(&run, &port.hub_path), &board, &image.hash(), &new);
+    }
     Ok(())
 }
 
