@@ -8,3 +8,9 @@ mod faults;
 mod link;
 mod server;
 mod support;
+#[cfg(unix)]
+mod usbip;
+#[cfg(unix)]
+mod usbip_attach;
+#[cfg(unix)]
+mod usbip_client;
