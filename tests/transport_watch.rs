@@ -25,6 +25,7 @@ struct State {
     /// What there is from the next opening on.
     at_opening: Option<Vec<Port>>,
     opened: Vec<String>,
+    stamps: usize,
     unlistable: bool,
 }
 
@@ -59,7 +60,9 @@ impl Ports for Moving {
     }
 
     fn stamp(&self) -> Option<u64> {
-        Some(self.0.lock().unwrap().stamp)
+        let mut state = self.0.lock().unwrap();
+        state.stamps += 1;
+        Some(state.stamp)
     }
 
     async fn open(&self, name: &str, _options: &SerialOptions) -> Result<Box<dyn Link>, LinkError> {
@@ -98,8 +101,10 @@ async fn all_who_ask_share_one_list_until_something_changes() {
     let all = futures_util::future::join_all((0..120).map(|_| watch.listing())).await;
     assert!(all.iter().all(|listing| listing.as_ref().unwrap().ports.len() == 1));
     assert_eq!(ports.listings(), 1);
+    assert_eq!(ports.0.lock().unwrap().stamps, 1, "nor does everyone look whether something changed");
     let generation = watch.listing().await.unwrap().generation;
     ports.set(Vec::new());
+    sleep(Duration::from_millis(20)).await;
     let after = watch.listing().await.unwrap();
     assert!(after.ports.is_empty() && after.generation != generation);
     assert_eq!(ports.listings(), 2);
@@ -176,7 +181,8 @@ async fn boards_that_say_the_same_are_remembered_as_twins() {
         let (ports, watch) = Moving::new(all.clone());
         watch.listing().await.unwrap();
         ports.set(all[..1].to_vec());
-        watch.listing().await.unwrap();
+        sleep(Duration::from_millis(20)).await;
+        assert_eq!(watch.listing().await.unwrap().ports.len(), 1);
         let usb = all[0].identity.usb.as_ref().unwrap();
         assert_eq!(watch.twins(usb).is_some(), are_twins, "{first} {second}");
     }

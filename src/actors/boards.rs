@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use crate::identity::UsbIdentity;
+use crate::identity::{Identity, UsbIdentity};
 
 use super::discovery::Found;
 use super::worker::Probed;
@@ -18,17 +18,17 @@ pub(super) struct Remark {
     pub message: String,
 }
 
-/// Which of `found` are kept, each with its key, so that every board is there once: of several ports the one that answers, of
-/// those the one with the lowest interface. Tells where that was a choice.
-pub(super) fn one_per_board(found: &[(&str, &Found)]) -> (Vec<bool>, Vec<Remark>) {
+/// Which of `found` are kept, so that every board is there once: of several ports the one that answers, of those the one with
+/// the lowest interface. Tells where that was a choice.
+pub(super) fn one_per_board(found: &[&Found]) -> (Vec<bool>, Vec<Remark>) {
     let mut boards: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
-    for (index, (key, _)) in found.iter().enumerate() {
-        boards.entry(key).or_default().push(index);
+    for (index, found) in found.iter().enumerate() {
+        boards.entry(&found.key).or_default().push(index);
     }
     let mut keep = vec![true; found.len()];
     let mut remarks = Vec::new();
     for (key, mut ports) in boards {
-        let port = |index: &usize| found.get(*index).map(|(_, found)| *found);
+        let port = |index: &usize| found.get(*index).copied();
         let interface = |index: &usize| port(index).and_then(|found| found.identity.usb.as_ref()?.interface);
         let interfaces: HashSet<_> = ports.iter().map(interface).collect();
         let has_place = |index| port(index).is_some_and(|found| place(found).is_some());
@@ -113,10 +113,17 @@ pub(super) fn told_apart_by_place<'a>(found: impl Iterator<Item = &'a Found>) ->
     remarks
 }
 
+/// The hub that a board is plugged into: its port chain without the last port. The ports of a bus itself are those of its
+/// root hub.
+pub(super) fn hub(identity: &Identity) -> Option<String> {
+    let path = identity.usb.as_ref()?.hub_path.as_deref()?;
+    let parent = path.rsplit_once('.').or_else(|| path.rsplit_once('-'))?.0;
+    Some(parent.to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::identity::Identity;
     use crate::transport::{Port, device_key};
 
     fn found(
@@ -135,16 +142,12 @@ mod tests {
             hub_path: (place != "-").then(|| place.to_owned()),
         };
         let identity = Identity { usb: Some(usb), ble: None };
-        Found { target: "line".to_owned(), address: address.to_owned(), identity, probed }
+        let key = device_key(&Port { identity: identity.clone(), ..Port::plain(address) });
+        Found { target: "line".to_owned(), address: address.to_owned(), identity, key, probed }
     }
 
     fn kept(found: &[Found]) -> (Vec<&str>, Vec<Remark>) {
-        let key = |found: &Found| {
-            device_key(&Port { identity: found.identity.clone(), ..Port::plain(&found.address) })
-        };
-        let keys: Vec<String> = found.iter().map(key).collect();
-        let keyed: Vec<_> = keys.iter().map(String::as_str).zip(found).collect();
-        let (keep, remarks) = one_per_board(&keyed);
+        let (keep, remarks) = one_per_board(&found.iter().collect::<Vec<_>>());
         let kept = found.iter().zip(keep).filter(|(_, keep)| *keep);
         (kept.map(|(found, _)| found.address.as_str()).collect(), remarks)
     }
@@ -225,5 +228,17 @@ mod tests {
         let message = &told(&many)[0].message;
         assert!(message.contains("24 boards") && message.contains("no serial number"), "{message}");
         assert!(message.contains(", …)"), "{message}");
+    }
+
+    #[test]
+    fn a_hub_is_what_a_board_is_plugged_into_root_hubs_too() {
+        let hub_of = |place| hub(&found("a", Some(0), None, place, Probed::Answers).identity);
+        for (place, expected) in
+            [("1-2.3.4", Some("1-2.3")), ("1-2.3", Some("1-2")), ("1-2", Some("1")), ("-", None)]
+        {
+            assert_eq!(hub_of(place).as_deref(), expected, "{place}");
+        }
+        assert_ne!(hub_of("1-2"), hub_of("2-2"), "two root hubs");
+        assert_ne!(hub_of("1-2"), hub_of("1-2.1"), "a board beside a hub is not behind it");
     }
 }

@@ -35,6 +35,8 @@ pub struct Found {
     pub address: String,
     /// What else is known of it.
     pub identity: Identity,
+    /// What tells whether two are one device, whichever targets they were found for.
+    pub key: String,
     /// What asking it for an echo showed; a device that the plan names is taken at its word unless a survey asks.
     pub probed: Probed,
 }
@@ -60,11 +62,22 @@ pub struct Survey {
     pub targets: Vec<TargetSurvey>,
 }
 
+impl Survey {
+    /// The other targets that match a device: none of them would get it.
+    #[must_use]
+    pub fn others(&self, found: &Found) -> Vec<&str> {
+        let is_it = |other: &Found| other.key == found.key;
+        self.targets
+            .iter()
+            .filter(|target| target.target != found.target && target.found.iter().any(is_it))
+            .map(|target| target.target.as_str())
+            .collect()
+    }
+}
+
 /// A matched device and its actor.
 pub(super) struct Manned {
     pub found: Found,
-    /// What tells whether two are one device.
-    pub key: String,
     pub id: DeviceId,
     pub addr: Addr<Device>,
 }
@@ -128,9 +141,8 @@ impl Scout {
                     });
                     let manned = futures_util::future::join_all(manned).await;
                     result.devices.extend(manned.into_iter().flatten());
-                    let keyed: Vec<_> =
-                        result.devices.iter().map(|manned| (manned.key.as_str(), &manned.found)).collect();
-                    let (keep, remarks) = one_per_board(&keyed);
+                    let found: Vec<_> = result.devices.iter().map(|manned| &manned.found).collect();
+                    let (keep, remarks) = one_per_board(&found);
                     let mut keep = keep.into_iter();
                     result.devices.retain(|_| keep.next().unwrap_or(true));
                     result.remarks.extend(remarks);
@@ -138,7 +150,7 @@ impl Scout {
                     known = (result.devices.iter())
                         .map(|manned| match manned.found.probed {
                             Probed::Blocked => manned.found.address.clone(),
-                            Probed::Answers | Probed::Silent => manned.key.clone(),
+                            Probed::Answers | Probed::Silent => manned.found.key.clone(),
                         })
                         .collect();
                     result.trouble = None;
@@ -151,7 +163,7 @@ impl Scout {
             sleep_until((Instant::now() + LOOK_AGAIN).min(end)).await;
         }
         result.remarks.extend(told_apart_by_place(result.devices.iter().map(|manned| &manned.found)));
-        let held: HashSet<&str> = result.devices.iter().map(|manned| manned.key.as_str()).collect();
+        let held: HashSet<&str> = result.devices.iter().map(|manned| manned.found.key.as_str()).collect();
         for port in self.source.in_bootloader(target).await {
             if !held.contains(port.key.as_str()) {
                 result.in_bootloader.push(port.address);
@@ -182,6 +194,7 @@ impl Scout {
             target: target.name.clone(),
             address: candidate.address.clone(),
             identity: candidate.identity.clone(),
+            key: candidate.key.clone(),
             probed: Probed::Answers,
         };
         let claim = candidate.claim;
@@ -210,7 +223,7 @@ impl Scout {
             tracing::debug!(target = target_index, address = %found.address, "answers no echo: not matched");
             return None;
         }
-        Some(Manned { found, key: candidate.key, id, addr })
+        Some(Manned { found, id, addr })
     }
 }
 

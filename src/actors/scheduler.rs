@@ -9,12 +9,11 @@ use tokio::sync::oneshot;
 
 use crate::cause::{Cause, Class};
 use crate::flow::{DeviceResult, planned_steps};
-use crate::identity::Identity;
 use crate::plan::{Plan, Target};
 use crate::report::{DeviceId, EventKind, Outcome, Verdict};
 use crate::smp::Time;
 
-use super::boards::Remark;
+use super::boards::{Remark, hub};
 use super::device::{Device, Halt, Run};
 use super::discovery::{Scout, TargetDevices, unmet};
 use super::reporter::Tell;
@@ -113,7 +112,7 @@ impl Scheduler {
         for survey in &surveyed {
             let Some(target) = plan.targets.get(survey.target) else { continue };
             for manned in &survey.devices {
-                let owners = owners.entry(manned.key.clone()).or_default();
+                let owners = owners.entry(manned.found.key.clone()).or_default();
                 if !owners.contains(&target.name) {
                     owners.push(target.name.clone());
                 }
@@ -164,7 +163,7 @@ impl Scheduler {
         let index = self.entries.len();
         self.entries.push(Entry {
             id: manned.id,
-            key: manned.key,
+            key: manned.found.key,
             addr: manned.addr,
             hub: hub(&manned.found.identity),
             state: State::Waiting,
@@ -434,11 +433,4 @@ fn broken(code: &'static str, what: &str) -> DeviceResult {
         images: Vec::new(),
         on_test: false,
     }
-}
-
-/// The hub behind which a device is plugged in: its port chain without the last port.
-fn hub(identity: &Identity) -> Option<String> {
-    let path = identity.usb.as_ref()?.hub_path.as_deref()?;
-    let parent = path.rsplit_once('.').or_else(|| path.rsplit_once('-'))?.0;
-    Some(parent.to_owned())
 }

@@ -11,6 +11,8 @@ mod ports;
 mod resolve;
 mod serial;
 mod stream;
+#[cfg(target_os = "linux")]
+mod sysfs;
 mod tcp;
 mod trace;
 mod udp;

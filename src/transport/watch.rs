@@ -34,9 +34,9 @@ pub struct Listing {
 }
 
 impl Listing {
-    fn is_fresh(&self, stamp: Option<u64>) -> bool {
-        let believed = if stamp.is_some() { BELIEVED } else { BELIEVED_UNSTAMPED };
-        self.stamp == stamp && self.at.elapsed() < believed
+    fn is_believed(&self) -> bool {
+        let believed = if self.stamp.is_some() { BELIEVED } else { BELIEVED_UNSTAMPED };
+        self.at.elapsed() < believed
     }
 }
 
@@ -50,12 +50,20 @@ type Says = (u16, u16, Option<String>);
 #[derive(Debug)]
 pub struct PortWatch {
     ports: Arc<dyn Ports>,
-    latest: Mutex<Option<Result<Arc<Listing>, Failed>>>,
+    latest: Mutex<Latest>,
     generation: watch::Sender<u64>,
     /// Whoever has it looks, for all.
     lead: Mutex<()>,
     /// Boards that were there at the same time and say the same of themselves, by what they say.
     twins: std::sync::Mutex<HashMap<Says, Twins>>,
+}
+
+/// What the last looks showed.
+#[derive(Debug, Default)]
+struct Latest {
+    listed: Option<Result<Arc<Listing>, Failed>>,
+    /// When somebody looked whether ports came or went.
+    looked: Option<Instant>,
 }
 
 #[derive(Debug, Clone)]
@@ -70,43 +78,59 @@ impl PortWatch {
     pub fn new(ports: Arc<dyn Ports>) -> Self {
         Self {
             ports,
-            latest: Mutex::new(None),
+            latest: Mutex::default(),
             generation: watch::Sender::new(0),
             lead: Mutex::new(()),
             twins: std::sync::Mutex::default(),
         }
     }
 
-    /// The ports as they are. Callers that come while somebody lists them share that list, and so do those that come
-    /// later, until a port comes or goes.
+    /// The ports as they are, or were 20 ms ago at most. Callers that come while somebody lists them share that list, and
+    /// so do those that come later, until a port comes or goes.
     ///
     /// # Errors
     /// Where the system lists no ports.
     pub async fn listing(&self) -> Result<Arc<Listing>, LinkError> {
+        self.look(LOOK).await
+    }
+
+    /// The ports as they were when somebody looked, no longer than `ago`.
+    async fn look(&self, ago: Duration) -> Result<Arc<Listing>, LinkError> {
         let mut latest = self.latest.lock().await;
-        // Taken before the list is made: what changes meanwhile is found by the next look.
-        let stamp = self.ports.stamp();
-        match &*latest {
-            Some(Ok(listing)) if listing.is_fresh(stamp) => return Ok(Arc::clone(listing)),
+        match &latest.listed {
+            Some(Ok(listing))
+                if listing.is_believed() && latest.looked.is_some_and(|looked| looked.elapsed() < ago) =>
+            {
+                return Ok(Arc::clone(listing));
+            }
             Some(Err(failed)) if failed.at.elapsed() < BELIEVED_UNSTAMPED => {
                 return Err(failed.error.clone());
             }
             _ => {}
         }
+        // Taken before the list is made: what changes meanwhile is found by the next look.
+        let stamp = self.ports.stamp();
+        latest.looked = Some(Instant::now());
+        if let Some(Ok(listing)) = &latest.listed
+            && listing.stamp == stamp
+            && listing.is_believed()
+        {
+            return Ok(Arc::clone(listing));
+        }
         let ports = match self.ports.ports(&[]).await {
             Ok(ports) => ports,
             Err(error) => {
-                *latest = Some(Err(Failed { error: error.clone(), at: Instant::now() }));
+                latest.listed = Some(Err(Failed { error: error.clone(), at: Instant::now() }));
                 return Err(error);
             }
         };
         self.note_twins(&ports);
-        let generation = match &*latest {
+        let generation = match &latest.listed {
             Some(Ok(old)) if old.stamp == stamp && old.ports == ports => old.generation,
             _ => self.generation.borrow().wrapping_add(1),
         };
         let listing = Arc::new(Listing { ports, generation, stamp, at: Instant::now() });
-        *latest = Some(Ok(Arc::clone(&listing)));
+        latest.listed = Some(Ok(Arc::clone(&listing)));
         self.generation.send_if_modified(|current| std::mem::replace(current, generation) != generation);
         Ok(listing)
     }
@@ -121,7 +145,7 @@ impl PortWatch {
                 _lead = self.lead.lock() => {
                     sleep(LOOK).await;
                     // Ports that cannot be listed have not changed.
-                    let _ = self.listing().await;
+                    let _ = self.look(Duration::ZERO).await;
                 }
             }
         }
@@ -141,7 +165,7 @@ impl PortWatch {
         loop {
             let path = find(&listing)?.path.to_string_lossy().into_owned();
             let link = self.ports.open(&path, options).await?;
-            let after = self.listing().await?;
+            let after = self.look(Duration::ZERO).await?;
             if after.generation == listing.generation || find(&after)?.path.to_string_lossy() == path {
                 return Ok((path, link));
             }

@@ -94,6 +94,7 @@ pub(crate) struct Bus {
 /// A board was sent something for the first time since its port came.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Asked {
+    pub(crate) index: usize,
     pub(crate) boots: u64,
     pub(crate) after: Duration,
 }
@@ -314,7 +315,7 @@ impl Link for Timed {
         if let Some(board) = self.bus.boards.lock().expect("nobody panicked").get_mut(self.index)
             && !std::mem::replace(&mut board.was_asked, true)
         {
-            let asked = Asked { boots: board.boots, after: board.since.elapsed() };
+            let asked = Asked { index: self.index, boots: board.boots, after: board.since.elapsed() };
             self.bus.asked.lock().expect("nobody panicked").push(asked);
         }
         self.inner.send(message).await

@@ -144,13 +144,15 @@ fn two_targets_that_match_two_ports_of_one_board_match_one_device() {
 #[test]
 fn twins_are_told_apart_by_their_places_and_the_report_says_so() {
     in_virtual_time(async {
-        // The second one is plugged in while the first was already found, and is away when the first one resets.
+        // The second one is plugged in when the first was already found, and is there while the first one resets.
         let bus = Bus::new(&boards(3), |index| Shows {
             serial_number: (index < 2).then(|| "TWIN".to_owned()),
             ..Shows::board(index)
         });
         bus.device(1).unplug(Some(Duration::from_secs(3)));
-        let finished = run(&line(3), &bus).await;
+        let mut line = line(3);
+        line.plan.policy.parallel = Some(1);
+        let finished = run(&line, &bus).await;
         assert_eq!(finished.outcome, Outcome::Passed, "{:?}", finished.report.devices);
         assert!((0..3).all(|index| runs_new_image(&bus, index) && bus.device(index).boots() >= 2));
         let told: Vec<_> = (finished.report.notes.iter())
@@ -171,9 +173,11 @@ fn a_twin_does_not_stand_in_for_a_board_that_never_comes_back() {
             ..flashfleet::sim::FaultSpec::default()
         };
         let spec = SimSpec { fault, ..boards(2) };
-        let bus = Bus::new(&spec, |index| Shows { serial_number: None, ..Shows::board(index) });
+        let twin = Some("TWIN".to_owned());
+        let bus = Bus::new(&spec, |index| Shows { serial_number: twin.clone(), ..Shows::board(index) });
         bus.device(1).unplug(Some(Duration::from_secs(3)));
         let mut line = line(2);
+        line.plan.policy.parallel = Some(1);
         line.plan.targets[0].link.return_within = Duration::from_secs(20);
         let finished = run(&line, &bus).await;
         let mut verdicts: Vec<(String, Verdict)> =

@@ -97,6 +97,9 @@ fn a_board_that_is_pulled_out_in_mid_upload_and_put_back_is_found_again_and_fini
         let device = &finished.report.devices[1];
         assert_eq!((device.attempts, device.steps[0].attempts), (2, 2));
         assert_eq!(device.steps[0].retries[0].cause.code, "link.disconnected");
+        let asked = bus.asked().into_iter().find(|asked| asked.index == 1 && asked.boots == 1);
+        let after = asked.expect("it was asked").after;
+        assert!(after >= Duration::from_millis(500), "what was plugged in may still boot: {after:?}");
     });
 }
 
