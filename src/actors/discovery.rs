@@ -78,6 +78,8 @@ impl Survey {
 /// A matched device and its actor.
 pub(super) struct Manned {
     pub found: Found,
+    /// The Bluetooth adapter that it shares with others.
+    pub adapter: Option<String>,
     pub id: DeviceId,
     pub addr: Addr<Device>,
 }
@@ -223,7 +225,8 @@ impl Scout {
             tracing::debug!(target = target_index, address = %found.address, "answers no echo: not matched");
             return None;
         }
-        Some(Manned { found, id, addr })
+        let adapter = candidate.connector.adapter();
+        Some(Manned { found, adapter, id, addr })
     }
 }
 

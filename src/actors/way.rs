@@ -47,6 +47,11 @@ impl Way {
         std::mem::take(&mut self.notes)
     }
 
+    /// Whether the link is one of few that this machine can hold at once.
+    pub(super) fn is_shared(&self) -> bool {
+        self.connector.adapter().is_some()
+    }
+
     /// Tells what the device runs from now on.
     pub(super) fn expect(&self, firmware: Firmware) {
         self.connector.expect(firmware);

@@ -104,15 +104,22 @@ impl Worker {
         }
     }
 
-    /// Whether the device answers an echo. What does not stays closed.
+    /// Whether the device answers an echo. The link of one that does stays open, where no other device needs it.
     pub(super) async fn probe(&mut self) -> Probed {
         let question = self.question();
-        let opened = match timeout(PROBE_OPEN_WITHIN, self.client()).await {
-            Ok(opened) => opened,
-            Err(_elapsed) => return Probed::Silent,
+        let shared = self.way.is_shared();
+        let opened = if shared {
+            self.client().await
+        } else {
+            match timeout(PROBE_OPEN_WITHIN, self.client()).await {
+                Ok(opened) => opened,
+                Err(_elapsed) => return Probed::Silent,
+            }
         };
         let probed = match opened {
             Ok(client) => match client.echo_once(question).await {
+                // A link that others need is not kept while the device waits for its turn.
+                Ok(()) if shared => Probed::Answers,
                 Ok(()) => return Probed::Answers,
                 Err(_) => Probed::Silent,
             },
@@ -209,7 +216,7 @@ impl Worker {
             Ok(outcome) => outcome,
             Err(cause) => {
                 // A link that failed once is opened anew: what arrives late on the old one is nobody's answer.
-                if cause.class == Class::Link {
+                if cause.class == Class::Link || self.client.as_ref().is_some_and(Client::is_broken) {
                     self.disconnect().await;
                     match cause.code.as_ref() {
                         "link.disconnected" => self.way.note_gone(),
@@ -400,8 +407,8 @@ impl Worker {
             }
         }
         match trouble {
-            // The device may well be back: it is this machine, or the plan, that keeps us from it.
-            Some(error) if Cause::from(error.clone()).class != Class::Link => Err(error.into()),
+            // It may well be back: that it was not reached has another reason.
+            Some(error) if is_of_this_machine(error.kind) => Err(error.into()),
             trouble => Ok(Outcome::NeverReturned { left, seen: trouble.map(|error| error.message) }),
         }
     }
@@ -476,6 +483,17 @@ impl Worker {
     }
 }
 
+/// Whether an error says that nobody could look, and nothing of the device that was looked for.
+fn is_of_this_machine(kind: LinkErrorKind) -> bool {
+    use LinkErrorKind::{
+        AdapterOff, Ambiguous, Busy, Denied, NoAdapter, NoBluetooth, PairingRequired, Unavailable,
+    };
+    matches!(
+        kind,
+        Busy | Denied | Unavailable | NoBluetooth | NoAdapter | AdapterOff | Ambiguous | PairingRequired
+    )
+}
+
 async fn upload(
     client: &mut Client,
     image: &Arc<Image>,
@@ -485,9 +503,13 @@ async fn upload(
     client.upload(Arc::clone(image.bytes()), *image.file_sha256(), image.hash(), request, progress).await
 }
 
-/// Whether the device said no, so that nothing was done.
+/// Whether the device said no, or was not asked as the message does not fit, so that nothing was done.
 fn is_refusal<T>(result: &Result<T, ClientError>) -> bool {
-    matches!(result, Err(ClientError::Device { .. } | ClientError::Upload(UploadError::Device { .. })))
+    match result {
+        Err(ClientError::Device { .. } | ClientError::Upload(UploadError::Device { .. })) => true,
+        Err(ClientError::Link(error)) => error.kind == LinkErrorKind::MtuTooSmall,
+        _ => false,
+    }
 }
 
 async fn stopped_now(stop: &mut watch::Receiver<Stop>) {

@@ -1,4 +1,5 @@
-//! `flashfleet list [PLAN]`: the serial ports of this machine, and what a plan says of each.
+//! `flashfleet list [PLAN]`: the serial ports of this machine, and what a plan says of each. Bluetooth devices are told of
+//! in `list_ble`.
 
 use std::collections::HashSet;
 use std::io::Write;
@@ -8,10 +9,12 @@ use clap::Args;
 use serde::Serialize;
 
 use super::diagnose::{say, show_plan_errors};
+use super::list_ble::{self, ListedPeripheral};
 use crate::cause::{Cause, Class};
 use crate::exit::Exit;
 use crate::identity::UsbIdentity;
 use crate::plan::{MatchKind, Plan, Target};
+use crate::transport::ble::Sighting;
 use crate::transport::{
     Address, Discovery, Firmware, LinkError, Mismatch, Port, device_key, matches, mismatches, name_in_plan,
 };
@@ -34,11 +37,6 @@ pub struct ListArgs {
 
 /// Runs the command.
 pub fn run(args: &ListArgs, out: &mut dyn Write, err: &mut dyn Write) -> Exit {
-    if args.ble.is_some() {
-        let help = "leave out `--ble`: serial ports are listed without it";
-        say(err, &Cause::new(Class::Plan, "cli.not_supported", "`list --ble` is not yet supported", help));
-        return Exit::Usage;
-    }
     let plan = match args.plan.as_deref().map(crate::plan::load).transpose() {
         Ok(plan) => plan,
         Err(diagnostics) => {
@@ -48,6 +46,14 @@ pub fn run(args: &ListArgs, out: &mut dyn Write, err: &mut dyn Write) -> Exit {
     };
     let listing = match ports(plan.as_ref()) {
         Ok(ports) => Listing::new(&ports, plan.as_ref()),
+        Err(cause) => {
+            say(err, &cause);
+            return Exit::of_cause(&cause);
+        }
+    };
+    let listing = match args.ble.map(list_ble::listen).transpose() {
+        Ok(None) => listing,
+        Ok(Some(heard)) => listing.with_ble(&heard, plan.as_ref()),
         Err(cause) => {
             say(err, &cause);
             return Exit::of_cause(&cause);
@@ -70,15 +76,19 @@ fn ports(plan: Option<&Plan>) -> Result<Vec<Port>, Cause> {
         })
         .flatten()
         .collect();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| {
+    runtime()?.block_on(Discovery::new().list(&globs)).map_err(LinkError::into)
+}
+
+/// Something to wait with.
+pub(super) fn runtime() -> Result<tokio::runtime::Runtime, Cause> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| {
         Cause::new(
             Class::Station,
             "station.unavailable",
             format!("cannot start: {error}"),
             "close other programs",
         )
-    })?;
-    runtime.block_on(Discovery::new().list(&globs)).map_err(LinkError::into)
+    })
 }
 
 /// Everything that is told.
@@ -86,6 +96,9 @@ fn ports(plan: Option<&Plan>) -> Result<Vec<Port>, Cause> {
 struct Listing {
     schema: &'static str,
     ports: Vec<ListedPort>,
+    /// Bluetooth devices in reach; `None` where they were not listened for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ble: Option<Vec<ListedPeripheral>>,
     /// Empty without a plan.
     targets: Vec<ListedTarget>,
 }
@@ -100,12 +113,12 @@ struct ListedPort {
     targets: Vec<Opinion>,
 }
 
-/// What one target says of one port.
+/// What one target says of one port, or of one Bluetooth device.
 #[derive(Debug, Serialize)]
-struct Opinion {
-    target: String,
-    matches: bool,
-    /// What `run` calls the device behind the port, where it matches.
+pub(super) struct Opinion {
+    pub(super) target: String,
+    pub(super) matches: bool,
+    /// What `run` calls the device, where it matches.
     address: Option<String>,
     /// It matches, and is in its bootloader: `run` waits for its application.
     in_bootloader: bool,
@@ -150,7 +163,22 @@ impl Listing {
             })
             .collect();
         let ports = ports.iter().map(|port| ListedPort::new(port, plan_targets)).collect();
-        Self { schema: SCHEMA, ports, targets }
+        Self { schema: SCHEMA, ports, ble: None, targets }
+    }
+
+    /// The same with what was heard.
+    fn with_ble(mut self, heard: &[Sighting], plan: Option<&Plan>) -> Self {
+        let targets = plan.map_or(&[][..], |plan| &plan.targets);
+        let peripherals = list_ble::peripherals(heard, targets);
+        for (listed, target) in self.targets.iter_mut().zip(targets) {
+            if matches!(target.matcher.kind, MatchKind::Ble(_)) {
+                listed.listed = true;
+                listed.matching = list_ble::matching(&peripherals, &target.name);
+                listed.devices = listed.matching;
+            }
+        }
+        self.ble = Some(peripherals);
+        self
     }
 
     fn json(&self) -> String {
@@ -195,9 +223,11 @@ impl Listing {
                 }
             }
         }
+        text += &self.ble.as_deref().map(list_ble::text).unwrap_or_default();
         for target in &self.targets {
             let ListedTarget { name, kind, listed, expect, matching, devices } = target;
             text += &if *listed {
+                let what = if *kind == "ble" { "Bluetooth devices" } else { "ports" };
                 let of = if devices == matching {
                     String::new()
                 } else if *devices == 1 {
@@ -205,9 +235,10 @@ impl Listing {
                 } else {
                     format!(" (of {devices} devices)")
                 };
-                format!("target {}: {matching} of the ports match{of}, expected {expect}\n", printable(name))
+                format!("target {}: {matching} of the {what} match{of}, expected {expect}\n", printable(name))
             } else {
-                format!("target {}: {kind} devices are not looked for here\n", printable(name))
+                let how = if *kind == "ble" { " without --ble" } else { "" };
+                format!("target {}: {kind} devices are not looked for here{how}\n", printable(name))
             };
         }
         text
@@ -244,18 +275,22 @@ impl ListedPort {
 impl Opinion {
     fn new(target: &Target, port: &Port) -> Self {
         let runs = matches(&target.matcher, port);
-        let name = || Address::Serial(name_in_plan(&target.matcher, port)).to_string();
+        let name = Address::Serial(name_in_plan(&target.matcher, port)).to_string();
         Self {
-            target: target.name.clone(),
-            matches: runs.is_ok(),
-            address: runs.is_ok().then(name),
             in_bootloader: runs == Ok(Firmware::Bootloader),
-            mismatches: mismatches(&target.matcher, port),
+            ..Self::of(target, name, mismatches(&target.matcher, port))
         }
     }
 
-    /// What it says of the port at `address`.
-    fn text(&self, address: &str) -> String {
+    /// What it says of a device that `run` would call `address`.
+    pub(super) fn of(target: &Target, address: String, mismatches: Vec<Mismatch>) -> Self {
+        let matches = mismatches.is_empty();
+        let address = matches.then_some(address);
+        Self { target: target.name.clone(), matches, address, in_bootloader: false, mismatches }
+    }
+
+    /// What it says of the port or device at `address`.
+    pub(super) fn text(&self, address: &str) -> String {
         let target = printable(&self.target);
         let reasons: Vec<String> =
             self.mismatches.iter().map(|mismatch| printable(&mismatch.to_string())).collect();
@@ -286,7 +321,7 @@ fn kind(kind: &MatchKind) -> &'static str {
 }
 
 /// A text from a device, safe to show: what would move the cursor or change colours is escaped.
-fn printable(text: &str) -> String {
+pub(super) fn printable(text: &str) -> String {
     text.chars()
         .flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] })
         .collect()
@@ -413,14 +448,5 @@ serial:/dev/ttyS0    -            -              -         -
         let json: serde_json::Value = serde_json::from_str(&listing.json()).unwrap();
         assert_eq!(json["ports"][0]["targets"][0]["address"], "serial:/dev/serial/by-path/jig-1");
         assert_eq!(json["ports"][1]["targets"][1]["in_bootloader"], true);
-    }
-
-    #[test]
-    fn what_is_not_there_yet_is_told() {
-        let (mut out, mut err) = (Vec::new(), Vec::new());
-        let args = ListArgs { plan: None, json: false, ble: Some(10) };
-        assert_eq!(run(&args, &mut out, &mut err), Exit::Usage);
-        assert!(out.is_empty());
-        assert!(String::from_utf8(err).unwrap().contains("cli.not_supported"));
     }
 }
