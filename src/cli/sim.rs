@@ -27,13 +27,13 @@ pub struct SimArgs {
     /// Number of devices.
     #[arg(long, value_name = "N")]
     pub count: Option<usize>,
-    /// What to put the devices behind; without it pseudo-terminals, or UDP where the description says so.
+    /// What to put the devices behind; without it pseudo-terminals, or UDP or a radio where the description says so.
     #[arg(long, value_enum)]
     pub kind: Option<Kind>,
-    /// Address to listen at, for UDP and TCP.
+    /// Address to listen at, for UDP, TCP and radios.
     #[arg(long, value_name = "ADDRESS", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
     pub host: IpAddr,
-    /// First port to listen at, for UDP and TCP; each further device takes the next. Without it any that are free.
+    /// First port to listen at, for UDP, TCP and radios; each further device takes the next. Without it any that are free.
     #[arg(long, value_name = "PORT", default_value_t = 0)]
     pub port: u16,
     /// Folder for symbolic links to the pseudo-terminals, named as the devices: they stay the same, also where a device
@@ -75,6 +75,8 @@ pub enum Kind {
     Udp,
     /// TCP serial servers, console framing over the stream.
     Tcp,
+    /// TCP sockets for the program that is the devices' BLE radio.
+    Radio,
 }
 
 /// Runs the command.
@@ -107,6 +109,7 @@ fn spec_of(args: &SimArgs) -> Result<SimSpec, Vec<Cause>> {
     };
     match args.kind {
         Some(Kind::Udp) => spec.transport = SimTransport::Udp,
+        Some(Kind::Radio) => spec.transport = SimTransport::Ble,
         Some(Kind::Pty | Kind::Tcp) => spec.transport = SimTransport::Serial,
         None => {}
     }
@@ -179,7 +182,11 @@ async fn serve(args: &SimArgs, spec: &SimSpec, out: &mut dyn Write) -> Result<()
 }
 
 fn open(args: &SimArgs, spec: &SimSpec, fleet: &Fleet, index: usize) -> io::Result<Endpoint> {
-    let default = if spec.transport == SimTransport::Udp { Kind::Udp } else { Kind::Pty };
+    let default = match spec.transport {
+        SimTransport::Serial => Kind::Pty,
+        SimTransport::Udp => Kind::Udp,
+        SimTransport::Ble => Kind::Radio,
+    };
     let socket = || {
         let offset = u16::try_from(index).ok().filter(|_| args.port != 0).unwrap_or(0);
         let port = args.port.checked_add(offset).ok_or(io::ErrorKind::AddrNotAvailable)?;
@@ -189,6 +196,7 @@ fn open(args: &SimArgs, spec: &SimSpec, fleet: &Fleet, index: usize) -> io::Resu
         Kind::Pty => EndpointKind::Pty { link: link(args, spec, index) },
         Kind::Udp => EndpointKind::Udp(socket()?),
         Kind::Tcp => EndpointKind::Tcp(socket()?),
+        Kind::Radio => EndpointKind::Radio(socket()?),
     };
     fleet.serve(index, kind)
 }

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::device::{Device, Power};
 use super::endpoint::{Endpoint, EndpointKind};
+use super::gatt::Central;
 use super::memory::MemoryConnector;
 use super::server::SeenRequest;
 use super::spec::{SimSpec, SpecError};
@@ -106,6 +107,16 @@ impl Fleet {
         Arc::new(MemoryConnector::new(Arc::clone(&self.cells[index])))
     }
 
+    /// Connects a BLE central to a device, by its index from 0, and agrees on an MTU of at most `mtu` bytes; `None` where
+    /// the device does not advertise: no BLE device, connected already, away or booting.
+    ///
+    /// # Panics
+    /// Where there is no such device.
+    #[must_use]
+    pub fn central(&self, index: usize, mtu: u16) -> Option<Central> {
+        Central::connect(&self.cells[index], mtu)
+    }
+
     /// Puts a device, by its index from 0, behind a real endpoint. Its clock must not be paused.
     ///
     /// # Errors
@@ -122,6 +133,7 @@ impl Fleet {
             EndpointKind::Pty { .. } => Err(std::io::ErrorKind::Unsupported.into()),
             EndpointKind::Udp(address) => super::udp::serve(cell, address),
             EndpointKind::Tcp(address) => super::tcp::serve(cell, address),
+            EndpointKind::Radio(address) => super::gatt::serve(cell, address),
         }
     }
 
@@ -248,6 +260,18 @@ impl DeviceHandle {
     #[must_use]
     pub fn is_present(&self) -> bool {
         self.device().is_present()
+    }
+
+    /// Whether a BLE central is connected.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.device().is_connected()
+    }
+
+    /// The device's BLE address now.
+    #[must_use]
+    pub fn ble_address(&self) -> String {
+        self.device().ble_address()
     }
 
     /// Pulls the reset line.

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::fault::FaultSpec;
 use super::firmware::{ImageHash, Version};
+use super::gatt::BleSpec;
 use crate::smp::{console, group};
 
 /// How many devices one description may ask for.
@@ -112,6 +113,8 @@ pub struct SimSpec {
     pub write_kib_us: u64,
     /// What happens to firmware that crashes outside of its boot.
     pub on_crash: OnCrash,
+    /// The device as a BLE peripheral, with `transport: ble`.
+    pub ble: BleSpec,
     /// What goes wrong.
     pub fault: FaultSpec,
     /// More of what goes wrong, each with its own `only`.
@@ -127,6 +130,8 @@ pub enum SimTransport {
     Serial,
     /// Datagrams.
     Udp,
+    /// A BLE peripheral; `ble` describes it.
+    Ble,
 }
 
 /// How MCUboot updates (`mcuboot/docs/design.md`, "Image slots"; numbers of Zephyr `enum mcuboot_mode`).
@@ -211,6 +216,7 @@ impl Default for SimSpec {
             erase_page_us: 2000,
             write_kib_us: 1000,
             on_crash: OnCrash::Hang,
+            ble: BleSpec::default(),
             fault: FaultSpec::default(),
             faults: Vec::new(),
         }
@@ -232,6 +238,12 @@ impl SimSpec {
     #[must_use]
     pub fn boot(&self) -> Duration {
         Duration::from_millis(self.boot_ms)
+    }
+
+    /// Whether the host loses the device while it is in reset.
+    #[must_use]
+    pub fn vanishes(&self) -> bool {
+        self.vanishes_in_reset || self.transport == SimTransport::Ble
     }
 
     /// Name of the device with this index, counted from 0: `device-1` is the first.
@@ -278,6 +290,9 @@ impl SimSpec {
         );
         let version = self.version.parse::<Version>();
         require(version.is_ok(), "version", version.err().unwrap_or_default());
+        if self.transport == SimTransport::Ble {
+            self.ble.problems(&self.device_name(self.count.saturating_sub(1)), self.count, &mut problems);
+        }
         for fault in std::iter::once(&self.fault).chain(&self.faults) {
             fault.problems(self.count, &mut problems);
             if fault.upload_mismatch && !self.image_check {

@@ -5,6 +5,7 @@
 #[cfg(unix)]
 mod endpoints;
 mod faults;
+mod gatt;
 mod link;
 mod server;
 mod support;

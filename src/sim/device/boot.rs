@@ -14,6 +14,7 @@ const MIN_BOOT: Duration = Duration::from_millis(10);
 impl Device {
     /// Stops everything that runs.
     pub(super) fn stop(&mut self) {
+        self.lose_connection();
         self.server.restart();
         self.receiver.clear();
         self.queue.clear();
@@ -39,7 +40,7 @@ impl Device {
     pub(super) fn boot(&mut self) {
         self.stop();
         self.boots += 1;
-        if self.spec.vanishes_in_reset {
+        if self.spec.vanishes() {
             self.vanish(None);
         }
         let boot = if self.fault.ignore_swap && self.flash.swap_type() != SwapType::Revert {
