@@ -7,5 +7,6 @@ mod endpoints;
 mod faults;
 mod gatt;
 mod link;
+mod radio;
 mod server;
 mod support;

@@ -1,6 +1,5 @@
 //! A simulated device behind a radio: a TCP socket to which a program connects that owns a (virtual) BLE controller.
 
-use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -91,9 +90,9 @@ async fn serve_radio(cell: &Cell, stream: TcpStream) -> io::Result<()> {
 fn next_of(cell: &Cell, told: &mut Option<Told>) -> Next {
     let now = cell.now();
     let mut device = cell.device();
-    let mut values = VecDeque::new();
+    let mut values = Vec::new();
     while let Some((_, value)) = device.poll_output(now) {
-        values.push_back(value);
+        values.push(value);
     }
     let mut lines = Vec::new();
     if let Some(Told::Connected(session)) = told {
@@ -127,7 +126,10 @@ fn take(cell: &Cell, line: FromRadio, told: &mut Option<Told>) {
         }
         FromRadio::Disconnected => {
             device.central_leaves(now);
-            *told = None;
+            // One that was dropped has been told what to do next.
+            if matches!(told, Some(Told::Connected(_))) {
+                *told = None;
+            }
         }
         FromRadio::Mtu(mtu) => {
             device.central_exchanges_mtu(now, mtu);
