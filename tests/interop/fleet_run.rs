@@ -1,7 +1,6 @@
 //! Runs flashfleet itself, as its users do, and reads what it reports. What the devices really hold is not asked
 //! here: that is for `readback.rs`, which is not flashfleet.
 
-use std::fmt::Display;
 use std::io::Read;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -12,6 +11,7 @@ use tempfile::TempDir;
 
 use crate::error::{Context, Result, RigError};
 use crate::images::Image;
+pub(crate) use crate::report::{Run, step};
 
 /// A run that is not over by then hangs. Every plan here is over in a third of it, on a machine of two slow cores.
 const RUN_LIMIT: Duration = Duration::from_secs(300);
@@ -22,19 +22,6 @@ const LOOK: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub(crate) struct Station {
     folder: TempDir,
-}
-
-/// A run that ended.
-#[derive(Debug)]
-pub(crate) struct Run {
-    /// The exit code.
-    pub(crate) code: i32,
-    /// The JSON report.
-    pub(crate) report: Value,
-    /// The JUnit report.
-    pub(crate) junit: String,
-    /// What was said to people.
-    pub(crate) said: String,
 }
 
 /// What a program printed, and its exit code.
@@ -95,14 +82,7 @@ impl Station {
         arguments.extend(options.iter().map(|option| (*option).to_owned()));
         let ended = flashfleet(&arguments, impatient)?;
         let report = std::fs::read_to_string(&json).context(format!("{json}; it said:\n{}", ended.err))?;
-        let run = Run {
-            code: ended.code,
-            report: serde_json::from_str(&report).context(json)?,
-            junit: std::fs::read_to_string(&junit).context(junit)?,
-            said: ended.err,
-        };
-        run.check_whole()?;
-        Ok(run)
+        Run::new(ended.code, &report, std::fs::read_to_string(&junit).context(junit)?, ended.err)
     }
 
     /// `flashfleet list --json` of a plan.
@@ -115,57 +95,6 @@ impl Station {
         }
         serde_json::from_str(&ended.out).context(format!("flashfleet list said {}", ended.out))
     }
-}
-
-impl Run {
-    /// The device with this address, for example `tcp:127.0.0.1:4001`.
-    pub(crate) fn device(&self, address: impl Display) -> Result<&Value> {
-        let address = address.to_string();
-        let mut found = self.devices().iter().filter(|device| device["address"] == address.as_str());
-        match (found.next(), found.next()) {
-            (Some(device), None) => Ok(device),
-            _ => Err(RigError::new(format!("expected one device at {address}\n{self}"))),
-        }
-    }
-
-    /// Every device of the report.
-    pub(crate) fn devices(&self) -> &[Value] {
-        self.report["devices"].as_array().map_or(&[], Vec::as_slice)
-    }
-
-    fn check_whole(&self) -> Result<()> {
-        if self.report["run"]["exit_code"] != self.code {
-            return Err(RigError::new(format!("the report has another exit code than the program\n{self}")));
-        }
-        let junit = roxmltree::Document::parse(&self.junit).context("JUnit report")?;
-        let tags =
-            |name: &'static str| junit.descendants().filter(move |node| node.has_tag_name(name)).count();
-        let steps: usize =
-            self.devices().iter().filter_map(|device| device["steps"].as_array()).map(Vec::len).sum();
-        // What is wrong with the run as a whole is a suite of its own.
-        let whole = usize::from(!self.report["run"]["cause"].is_null());
-        if (tags("testsuite"), tags("testcase")) != (self.devices().len() + whole, steps + whole) {
-            let junit = &self.junit;
-            return Err(RigError::new(format!("JUnit and JSON report differ\n{self}\n{junit}")));
-        }
-        Ok(())
-    }
-}
-
-/// Everything that helps to understand why a test failed.
-impl Display for Run {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "exit code {}\n{}\n{:#}", self.code, self.said, self.report)
-    }
-}
-
-/// The step of a device's report with this name.
-pub(crate) fn step<'a>(device: &'a Value, name: &str) -> Result<&'a Value> {
-    let steps = device["steps"].as_array().into_iter().flatten();
-    steps
-        .into_iter()
-        .find(|step| step["name"] == name)
-        .ok_or_else(|| RigError::new(format!("expected a step {name} in {device:#}")))
 }
 
 /// Runs flashfleet to its end; interrupts it twice once `impatient` says so.

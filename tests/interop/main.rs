@@ -5,12 +5,15 @@
 //! `cargo test --test interop -- --ignored record` writes `tests/data/transcripts/` again.
 //!
 //! `fleet_*.rs` hold the tests of flashfleet: its program is run as its users run it, and what the devices then hold is
-//! read back by smpclient. The rig, which is all the rest, uses nothing of flashfleet, so that it can judge it.
+//! read back by smpclient. The rig, which is all the rest, uses nothing of flashfleet, so that it can judge it. What it
+//! shares with `tests/lab/` is in `tests/rig/`.
 
 #![expect(clippy::unwrap_used, reason = "a broken rig ends the test that needed it")]
 
 mod console;
+#[path = "../rig/error.rs"]
 mod error;
+#[path = "../rig/fixtures.rs"]
 mod fixtures;
 mod fleet_boards;
 mod fleet_losses;
@@ -19,17 +22,26 @@ mod fleet_reverts;
 mod fleet_run;
 mod fleet_slots;
 mod fleet_trace;
+#[path = "../rig/gdb.rs"]
 mod gdb;
+#[path = "../rig/images.rs"]
 mod images;
+#[path = "../rig/leash.rs"]
 mod leash;
 mod native;
 mod proxy;
+#[path = "../rig/qemu.rs"]
 mod qemu;
+#[path = "../rig/qmp.rs"]
 mod qmp;
+#[path = "../rig/readback.rs"]
 mod readback;
 mod record;
 mod record_board;
+#[path = "../rig/report.rs"]
+mod report;
 mod rig_tests;
 mod terminal;
+#[path = "../rig/uart.rs"]
 mod uart;
 mod wire;

@@ -115,7 +115,7 @@ impl Device {
     }
 
     fn ask<T: DeserializeOwned>(&self, arguments: &[&str]) -> Result<T> {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interop/readback.py");
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/rig/readback.py");
         let mut command = Command::new(python()?);
         let printed = run(command.arg(script).arg(self.to_string()).args(arguments), "is the device up?")?;
         serde_json::from_str(&printed).context(format!("answer of readback.py: {printed}"))

@@ -3,16 +3,16 @@
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::error::{Context, Result, RigError};
 
 /// The shell waits for its standard input to end, which the kernel brings about however the test process
-/// dies, and then kills the server. A dead server ends the shell's wait through the closed output instead:
-/// the rig reads the server's output, so it sees that first.
-const KEEPER: &str =
-    r#""$@" </dev/null & server=$!; read -r _; kill -KILL "$server" 2>/dev/null; wait "$server""#;
+/// dies, and then kills the server. It does not hold the server's output open, whose end tells that the server is over.
+const KEEPER: &str = r#""$@" </dev/null & server=$!; exec >/dev/null 2>&1; read -r _
+kill -KILL "$server" 2>/dev/null; wait "$server""#;
 
 /// A server process, killed when this is dropped.
 #[derive(Debug)]
@@ -27,6 +27,7 @@ pub(crate) struct Leash {
 struct Output {
     lines: Mutex<Vec<String>>,
     changed: Condvar,
+    ended: AtomicUsize,
 }
 
 impl Leash {
@@ -54,6 +55,7 @@ impl Leash {
                     output.lines.lock().unwrap().push(String::from_utf8_lossy(&line).into_owned());
                     output.changed.notify_all();
                 }
+                output.ended.fetch_add(1, Ordering::SeqCst);
             });
         }
         Ok(Self { name: program.to_owned(), child, leash, output })
@@ -83,6 +85,11 @@ impl Leash {
             }
             lines = self.output.changed.wait_timeout(lines, left).unwrap().0;
         }
+    }
+
+    /// Whether the process has ended by itself: both of its outputs have.
+    pub(crate) fn is_over(&self) -> bool {
+        self.output.ended.load(Ordering::SeqCst) == 2
     }
 
     /// Everything the process has printed so far, for error messages.

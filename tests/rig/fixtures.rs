@@ -143,24 +143,23 @@ fn check(path: &Path, expected: &str) -> Result<()> {
 /// The Python of a virtual environment that holds smpclient, made at the first call of a run.
 pub(crate) fn python() -> Result<&'static Path> {
     static PYTHON: OnceLock<std::result::Result<PathBuf, String>> = OnceLock::new();
-    let python = PYTHON.get_or_init(|| make_python().map_err(|error| error.to_string()));
+    let smpclient = format!("smpclient=={SMPCLIENT}");
+    let python = PYTHON.get_or_init(|| {
+        virtual_environment("venv", &[&smpclient, "pyserial", "intelhex"]).map_err(|error| error.to_string())
+    });
     python.as_deref().map_err(RigError::new)
 }
 
-fn make_python() -> Result<PathBuf> {
-    let venv = cache().join("venv");
+/// The Python of a virtual environment in `.cache/` with these packages, the first one with its version: it is made
+/// anew where the version differs.
+pub(crate) fn virtual_environment(name: &str, packages: &[&str]) -> Result<PathBuf> {
+    let venv = cache().join(name);
     let python = venv.join("bin/python");
-    let done = venv.join(format!("smpclient-{SMPCLIENT}.installed"));
+    let done = venv.join(format!("{}.installed", packages[0]));
     if !done.is_file() {
         let help = "apt-get install -y python3-venv";
         run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&venv), help)?;
-        let package = format!("smpclient=={SMPCLIENT}");
-        run(
-            Command::new(&python)
-                .args(["-m", "pip", "install", "--quiet", "pyserial", "intelhex"])
-                .arg(package),
-            help,
-        )?;
+        run(Command::new(&python).args(["-m", "pip", "install", "--quiet"]).args(packages), help)?;
         std::fs::write(&done, "").context(done.display())?;
     }
     Ok(python)

@@ -1,0 +1,134 @@
+//! The guest's USB: boards that are simulated in this process, plugged in over USB/IP, and what the kernel makes of them.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::time::{Duration, Instant};
+
+use flashfleet::sim::{DeviceHandle, Fleet, SimSpec, UsbBus, UsbSpec};
+use serde::Deserialize;
+use tokio::runtime::Runtime;
+
+use crate::agent::Job;
+use crate::error::{Context, Result, RigError};
+use crate::vm::Lab;
+
+/// Within this the kernel has made ports of all boards, or removed those of a scenario that is over.
+const SETTLED: Duration = Duration::from_secs(90);
+
+/// Boards on the guest's USB. Dropping it pulls them all out.
+pub(crate) struct Bench<'lab> {
+    lab: &'lab Lab,
+    /// `flashfleet sim --attach` in the guest.
+    attacher: Option<Job>,
+    pub(crate) bus: UsbBus,
+    runtime: Runtime,
+}
+
+/// Boards of one kind.
+pub(crate) struct Boards {
+    fleet: Fleet,
+    /// Their numbers on the bus.
+    pub(crate) numbers: Range<usize>,
+}
+
+/// A USB serial port, as the guest's sysfs has it.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+pub(crate) struct Port {
+    /// For example `/dev/ttyACM0`.
+    pub(crate) path: String,
+    /// `vid:pid:interface`.
+    pub(crate) id: String,
+    pub(crate) serial_number: Option<String>,
+    pub(crate) product: Option<String>,
+    /// Bus and port chain, for example `1-2`.
+    pub(crate) hub_path: String,
+    /// The kernel driver.
+    pub(crate) driver: String,
+}
+
+impl<'lab> Bench<'lab> {
+    /// An empty bus, once the boards of earlier scenarios are gone.
+    pub(crate) fn new(lab: &'lab Lab) -> Result<Self> {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+        let bus = {
+            let _context = runtime.enter();
+            UsbBus::listen(([127, 0, 0, 1], 0).into())?
+        };
+        let bench = Self { lab, attacher: None, bus, runtime };
+        bench.wait_ports(0)?;
+        Ok(bench)
+    }
+
+    /// Puts boards on the bus, by the description's `usb`.
+    pub(crate) fn boards(&self, spec: &SimSpec) -> Result<Boards> {
+        let _context = self.runtime.enter();
+        let fleet = Fleet::new(spec).map_err(|error| RigError::new(format!("{error:?}")))?;
+        let numbers = self.bus.add_fleet(&fleet)?;
+        Ok(Boards { fleet, numbers })
+    }
+
+    /// Puts a board on the bus whose line leads elsewhere, and gives its number.
+    pub(crate) fn bridge(&self, usb: &UsbSpec) -> Result<usize> {
+        let _context = self.runtime.enter();
+        Ok(self.bus.add_bridge(usb)?)
+    }
+
+    /// Plugs the bus into the guest, where a board that comes back is plugged in again at the same place; waits until
+    /// the kernel has made so many ports.
+    pub(crate) fn attach(&mut self, ports: usize) -> Result<Vec<Port>> {
+        let port = self.bus.address().port();
+        self.attacher = Some(self.lab.start(&format!("exec flashfleet sim --attach 10.0.2.2:{port}"))?);
+        self.wait_ports(ports)
+    }
+
+    /// The guest's USB serial ports, by name.
+    pub(crate) fn ports(&self) -> Result<Vec<Port>> {
+        let printed = self.lab.run("exec python3 /lab/ports.py")?;
+        let mut ports: Vec<Port> = serde_json::from_str(&printed).context(printed)?;
+        ports.sort_by_key(|port| (port.path.len(), port.path.clone()));
+        Ok(ports)
+    }
+
+    /// Waits until the guest has so many USB serial ports, and udev is done with them.
+    pub(crate) fn wait_ports(&self, count: usize) -> Result<Vec<Port>> {
+        let until = Instant::now() + SETTLED;
+        loop {
+            let ports = self.ports()?;
+            if ports.len() == count {
+                self.lab.run("udevadm settle")?;
+                return Ok(ports);
+            }
+            if Instant::now() > until {
+                return Err(RigError::new(format!("expected {count} ports in the guest, found {ports:#?}")));
+            }
+        }
+    }
+}
+
+impl Boards {
+    pub(crate) fn len(&self) -> usize {
+        self.fleet.len()
+    }
+
+    /// The truth about one of them, from 0.
+    pub(crate) fn device(&self, index: usize) -> DeviceHandle {
+        self.fleet.device(index)
+    }
+
+    /// The truth about all.
+    pub(crate) fn devices(&self) -> impl Iterator<Item = DeviceHandle> {
+        (0..self.len()).map(|index| self.device(index))
+    }
+}
+
+/// Ports by serial number; for boards of one port each, with serial numbers of their own.
+pub(crate) fn by_serial_number(ports: &[Port]) -> Result<BTreeMap<String, Port>> {
+    let mut found = BTreeMap::new();
+    for port in ports {
+        let serial_number = port.serial_number.clone().ok_or_else(|| RigError::new(format!("{port:?}")))?;
+        if found.insert(serial_number, port.clone()).is_some() {
+            return Err(RigError::new(format!("two ports with the serial number of {port:?}")));
+        }
+    }
+    Ok(found)
+}
