@@ -41,6 +41,13 @@ pub trait Connector: Send + Sync + fmt::Debug {
 
     /// The device's address in the grammar of the command line, for example `serial:/dev/ttyACM0`.
     fn address(&self) -> String;
+
+    /// The adapter of this machine that the link shares with other devices, where there are only so many links at once
+    /// (Bluetooth). Such a link is not kept open while its device waits for its turn, and opening it may have to wait for
+    /// that of others: it ends by itself, but nobody else can say within what time.
+    fn adapter(&self) -> Option<String> {
+        None
+    }
 }
 
 /// What a link can carry, for filling frames and for telling the limit.
@@ -70,7 +77,17 @@ pub enum Framing {
     },
     /// One message per datagram (UDP) or as it is (memory).
     Datagram,
+    /// A message goes in GATT writes of at most `write_len` bytes. Whether the server puts several of them together is
+    /// its own choice, so a longer message goes only to one that has shown it.
+    Gatt {
+        /// Bytes of the longest write: the ATT MTU less 3 bytes of header.
+        write_len: usize,
+    },
 }
+
+/// What each write costs besides its data, in bytes: ATT opcode and handle (3), L2CAP header (4), link layer header, access
+/// address, CRC and preamble (10) (Bluetooth Core Specification, Vol 3 Part F 3.4.5, Part A 3.1, Vol 6 Part B 2.1).
+const GATT_WRITE_OVERHEAD: usize = 17;
 
 impl Framing {
     /// Bytes on the wire for a message of `message_len` bytes.
@@ -79,6 +96,9 @@ impl Framing {
         match self {
             Self::Console { line_length } => crate::smp::console::encoded_len(message_len, line_length),
             Self::Datagram => message_len,
+            Self::Gatt { write_len } => {
+                message_len + message_len.div_ceil(write_len.max(1)) * GATT_WRITE_OVERHEAD
+            }
         }
     }
 }
@@ -102,6 +122,18 @@ pub enum LinkErrorKind {
     Unavailable,
     /// Several devices fit and nothing tells them apart.
     Ambiguous,
+    /// The system has no Bluetooth service that could be asked.
+    NoBluetooth,
+    /// No Bluetooth adapter.
+    NoAdapter,
+    /// The Bluetooth adapter is switched off.
+    AdapterOff,
+    /// The peripheral refuses whoever is not bonded with it.
+    PairingRequired,
+    /// The peripheral has no SMP service, or not all of it.
+    NoSmpService,
+    /// The peripheral takes no message as long as is needed: small packets, and it does not put them together.
+    MtuTooSmall,
     /// Anything else that the system said.
     Io,
 }
@@ -139,6 +171,12 @@ impl From<LinkError> for Cause {
             LinkErrorKind::TooLong => (Class::Internal, "link.message_too_long"),
             LinkErrorKind::Unavailable => (Class::Station, "station.unavailable"),
             LinkErrorKind::Ambiguous => (Class::Plan, "plan.ambiguous_device"),
+            LinkErrorKind::NoBluetooth => (Class::Station, "station.no_bluetooth"),
+            LinkErrorKind::NoAdapter => (Class::Station, "station.no_adapter"),
+            LinkErrorKind::AdapterOff => (Class::Station, "station.adapter_off"),
+            LinkErrorKind::PairingRequired => (Class::Device, "device.pairing_required"),
+            LinkErrorKind::NoSmpService => (Class::Device, "device.no_smp_service"),
+            LinkErrorKind::MtuTooSmall => (Class::Device, "link.mtu_too_small"),
             LinkErrorKind::Io => (Class::Link, "link.io"),
         };
         Self::new(class, code, error.message, error.help)

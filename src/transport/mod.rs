@@ -1,6 +1,7 @@
 //! Links to devices, and how devices are found. Platform code lives below this module only.
 
 mod address;
+pub mod ble;
 mod detached;
 mod discover;
 mod link;

@@ -1,0 +1,25 @@
+//! SMP over Bluetooth Low Energy. The radio of this machine stands behind the traits in `central`; everything above them
+//! is tested without one.
+
+mod central;
+mod connector;
+mod errors;
+mod hub;
+mod link;
+mod locate;
+mod matching;
+mod reassembly;
+mod system;
+mod system_errors;
+
+pub use central::{
+    Adapter, Advertisement, Central, Characteristic, Gatt, Peripheral, PeripheralEvent, SMP_CHARACTERISTIC,
+    SMP_SERVICE, Service,
+};
+pub use connector::BleConnector;
+pub use errors::{
+    adapter_off, disconnected, hung, no_adapter, no_daemon, no_such_peripheral, not_paired, not_smp,
+};
+pub use hub::{BleHub, Sighting};
+pub use matching::{BleMatch, matches_ble};
+pub use system::SystemCentral;
