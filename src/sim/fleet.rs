@@ -1,6 +1,6 @@
 //! A number of simulated devices in memory, and what is true of each of them whatever the wire says.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -8,12 +8,13 @@ use tokio::time::Instant;
 
 use super::device::{Device, Power};
 use super::endpoint::{Endpoint, EndpointKind};
-use super::gatt::Central;
+use super::gatt::{self, AirConnector, GattClient};
 use super::memory::MemoryConnector;
 use super::server::SeenRequest;
-use super::spec::{SimSpec, SpecError};
+use super::spec::{SimSpec, SimTransport, SpecError};
 use crate::smp::Time;
 use crate::transport::Connector;
+use crate::transport::ble::BleHub;
 
 /// One device, shared by its links and handles.
 #[derive(Debug)]
@@ -52,6 +53,8 @@ impl Cell {
 #[derive(Debug)]
 pub struct Fleet {
     cells: Vec<Arc<Cell>>,
+    /// The Bluetooth that BLE devices are reached by.
+    hub: OnceLock<Arc<BleHub>>,
 }
 
 impl Fleet {
@@ -74,7 +77,11 @@ impl Fleet {
                 open: std::sync::atomic::AtomicBool::new(false),
             })
         };
-        Ok(Self { cells: (0..spec.count).map(cell).collect() })
+        Ok(Self { cells: (0..spec.count).map(cell).collect(), hub: OnceLock::new() })
+    }
+
+    pub(super) fn cells(&self) -> &[Arc<Cell>] {
+        &self.cells
     }
 
     /// Number of devices.
@@ -104,7 +111,15 @@ impl Fleet {
     /// Where there is no such device.
     #[must_use]
     pub fn connector(&self, index: usize) -> Arc<dyn Connector> {
-        Arc::new(MemoryConnector::new(Arc::clone(&self.cells[index])))
+        let cell = &self.cells[index];
+        let device = cell.device();
+        let spec = device.spec();
+        if spec.transport != SimTransport::Ble {
+            return Arc::new(MemoryConnector::new(Arc::clone(cell)));
+        }
+        let hub = self.hub.get_or_init(|| gatt::hub(&self.cells));
+        let name = spec.ble.name_of(&cell.name, index);
+        Arc::new(AirConnector::new(hub, &cell.name, device.ble_address(), name, spec.ble.has_own_names()))
     }
 
     /// Connects a BLE central to a device, by its index from 0, and agrees on an MTU of at most `mtu` bytes; `None` where
@@ -113,8 +128,8 @@ impl Fleet {
     /// # Panics
     /// Where there is no such device.
     #[must_use]
-    pub fn central(&self, index: usize, mtu: u16) -> Option<Central> {
-        Central::connect(&self.cells[index], mtu)
+    pub fn gatt(&self, index: usize, mtu: u16) -> Option<GattClient> {
+        GattClient::connect(&self.cells[index], mtu)
     }
 
     /// Puts a device, by its index from 0, behind a real endpoint. Its clock must not be paused.

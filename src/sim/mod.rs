@@ -22,7 +22,7 @@ pub use device::{Device, Power};
 pub use endpoint::{Endpoint, EndpointKind};
 pub use fault::{FaultSpec, NthAnswer, Refusal};
 pub use firmware::{Behaviour, ImageHash, Version};
-pub use gatt::{Advertisement, BlePermission, BleService, BleSpec, Central, FromRadio, ToRadio};
+pub use gatt::{Advertisement, Air, BlePermission, BleService, BleSpec, GattClient, FromRadio, ToRadio};
 pub use fleet::{DeviceHandle, Fleet, Running, SlotTruth};
 pub use server::SeenRequest;
 pub use spec::{BootMode, OnCrash, SimSpec, SimTransport, SpecError};

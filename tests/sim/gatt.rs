@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::support::{chunk, hash_of, image};
-use flashfleet::sim::{BleSpec, Central, FaultSpec, Fleet, Power, SimSpec, SimTransport};
+use flashfleet::sim::{BleSpec, GattClient, FaultSpec, Fleet, Power, SimSpec, SimTransport};
 use flashfleet::smp::message::decode_response;
 use flashfleet::smp::message::os::{Echo, Reset};
 use flashfleet::smp::message::{DecodeError, Request, image::SetState};
@@ -27,12 +27,12 @@ fn message<R: Request>(request: &R, sequence: u8) -> Vec<u8> {
 }
 
 /// One notification; `None` where none comes within a second.
-async fn notified(central: &Central) -> Option<Vec<u8>> {
+async fn notified(central: &GattClient) -> Option<Vec<u8>> {
     timeout(ms(1000), central.notified()).await.ok().map(|value| value.expect("still connected"))
 }
 
 /// A whole answer, and the length of each notification that it came in; `None` where none comes.
-async fn answer(central: &Central) -> Option<(Vec<u8>, Vec<usize>)> {
+async fn answer(central: &GattClient) -> Option<(Vec<u8>, Vec<usize>)> {
     let mut whole = notified(central).await?;
     let mut lengths = vec![whole.len()];
     while whole.len() < 8 + usize::from(u16::from_be_bytes([whole[2], whole[3]])) {
@@ -44,7 +44,7 @@ async fn answer(central: &Central) -> Option<(Vec<u8>, Vec<usize>)> {
 }
 
 /// The error code of the next answer, 0 for a success; `None` where none comes.
-async fn rc_of_answer<R: Request>(central: &Central) -> Option<i64>
+async fn rc_of_answer<R: Request>(central: &GattClient) -> Option<i64>
 where
     R::Response: std::fmt::Debug,
 {
@@ -56,13 +56,13 @@ where
     }
 }
 
-fn connect(fleet: &Fleet, mtu: u16) -> Central {
-    let central = fleet.central(0, mtu).expect("the device advertises");
+fn connect(fleet: &Fleet, mtu: u16) -> GattClient {
+    let central = fleet.gatt(0, mtu).expect("the device advertises");
     central.subscribe(true);
     central
 }
 
-fn one(spec: &SimSpec) -> (Fleet, Central) {
+fn one(spec: &SimSpec) -> (Fleet, GattClient) {
     let fleet = Fleet::new(spec).unwrap();
     let central = connect(&fleet, 517);
     (fleet, central)
@@ -128,7 +128,7 @@ async fn a_write_longer_than_a_buffer_is_dropped() {
 #[tokio::test(start_paused = true)]
 async fn nobody_hears_what_nobody_subscribed_to() {
     let fleet = Fleet::new(&spec(BleSpec::default())).unwrap();
-    let central = fleet.central(0, 247).unwrap();
+    let central = fleet.gatt(0, 247).unwrap();
     central.write(&message(&echo(3), 1));
     assert_eq!(notified(&central).await, None);
     assert_eq!(fleet.device(0).request_count(0, 0), 1);
@@ -163,12 +163,12 @@ async fn half_a_message_goes_with_its_connection_or_its_subscription() {
 async fn one_central_at_a_time() {
     let (fleet, central) = one(&spec(BleSpec::default()));
     assert!(fleet.device(0).is_connected());
-    assert!(fleet.central(0, 247).is_none());
+    assert!(fleet.gatt(0, 247).is_none());
     drop(central);
     assert!(!fleet.device(0).is_connected());
-    assert!(fleet.central(0, 247).is_some());
+    assert!(fleet.gatt(0, 247).is_some());
     let serial = Fleet::new(&SimSpec::default()).unwrap();
-    assert!(serial.central(0, 247).is_none(), "a serial device has no radio");
+    assert!(serial.gatt(0, 247).is_none(), "a serial device has no radio");
 }
 
 /// What was asked for is done, also where nobody is there any more to be told; and nobody else is told.
@@ -206,9 +206,9 @@ async fn a_reset_takes_the_connection_and_silence_lasts_until_it_has_booted() {
     assert!(!central.is_connected());
     assert_eq!(central.notified().await, None);
     sleep(ms(3380)).await;
-    assert!(fleet.central(0, 247).is_none(), "it swaps and boots");
+    assert!(fleet.gatt(0, 247).is_none(), "it swaps and boots");
     sleep(ms(20)).await;
-    assert!(fleet.central(0, 247).is_some());
+    assert!(fleet.gatt(0, 247).is_some());
     assert_eq!(device.running().unwrap().version, "2.0.0");
     assert_eq!(device.ble_address(), "F0:F1:F2:00:00:02");
 }
@@ -242,9 +242,9 @@ async fn a_device_that_walks_away_takes_its_connection_and_comes_back() {
     assert_eq!(central.notified().await, None);
     assert_eq!(fleet.device(0).power(), Power::Away);
     sleep(ms(2350)).await;
-    assert!(fleet.central(0, 247).is_none(), "back, and booting");
+    assert!(fleet.gatt(0, 247).is_none(), "back, and booting");
     sleep(ms(100)).await;
-    assert!(fleet.central(0, 247).is_some());
+    assert!(fleet.gatt(0, 247).is_some());
 }
 
 #[tokio::test(start_paused = true)]

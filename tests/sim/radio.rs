@@ -9,12 +9,11 @@ use flashfleet::sim::{
 };
 use flashfleet::smp::RawRequest;
 use flashfleet::smp::message::os::{Echo, Reset};
+use flashfleet::transport::ble::SMP_SERVICE;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-/// The SMP service (Zephyr, `include/zephyr/mgmt/mcumgr/transport/smp_bt.h`).
-const SMP_SERVICE: &str = "8d53dc1d-1db7-4cd3-868b-8a527460aa84";
 /// Something that did not come by then does not come.
 const SOON: Duration = Duration::from_secs(10);
 
@@ -98,7 +97,7 @@ async fn a_radio_is_told_what_to_advertise_and_carries_values() {
     assert_eq!(told.address, "F0:F1:F2:00:00:01");
     assert_eq!(told.name.as_deref(), Some("SMP-1"));
     assert_eq!((told.mtu, told.permission), (100, BlePermission::Authenticated));
-    assert_eq!((told.service.as_str(), told.advertise_service), (SMP_SERVICE, false));
+    assert_eq!((told.service, told.advertise_service), (SMP_SERVICE, false));
     radio.connect(50).await;
     radio.write(&Echo { d: "hello".to_owned() }).await;
     assert!(radio.notified().await.windows(5).any(|word| word == b"hello"));

@@ -2,15 +2,13 @@
 //! `subsys/mgmt/mcumgr/transport/src/smp_bt.c`.
 
 use super::{Device, Power};
-use crate::sim::gatt::{Advertisement, Assembly, Collected};
+use crate::sim::gatt::{ATT_OVERHEAD, Advertisement, Assembly, Collected};
 use crate::sim::spec::SimTransport;
 use crate::smp::Time;
 
 /// Bytes of an ATT MTU before any exchange, and the least that may be agreed on (Bluetooth Core Specification, Vol 3,
 /// Part G, 5.2.1).
 const DEFAULT_MTU: u16 = 23;
-/// Bytes of operation and handle before the value of a write or a notification (Vol 3, Part F, 3.4.5.3 and 3.4.7.1).
-const ATT_OVERHEAD: u16 = 3;
 
 /// A central that is connected.
 #[derive(Debug)]

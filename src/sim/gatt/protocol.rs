@@ -4,16 +4,15 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use uuid::Uuid;
 
 use super::spec::{BlePermission, BleService};
 use crate::sim::spec::SimSpec;
+use crate::transport::ble::{SMP_CHARACTERISTIC, SMP_SERVICE};
 
-/// SMP service and characteristic (Zephyr, `include/zephyr/mgmt/mcumgr/transport/smp_bt.h`).
-const SMP_SERVICE: &str = "8d53dc1d-1db7-4cd3-868b-8a527460aa84";
-const SMP_CHARACTERISTIC: &str = "da2e7828-fbce-4e01-ae9e-261174997c48";
 /// A service of another kind, with a characteristic of the same shape: a serial port (Nordic UART Service).
-const OTHER_SERVICE: &str = "6e400001-b5a3-f393-e0a9-e50e24dcca9e";
-const OTHER_CHARACTERISTIC: &str = "6e400002-b5a3-f393-e0a9-e50e24dcca9e";
+const OTHER_SERVICE: Uuid = Uuid::from_u128(0x6e40_0001_b5a3_f393_e0a9_e50e_24dc_ca9e);
+const OTHER_CHARACTERISTIC: Uuid = Uuid::from_u128(0x6e40_0002_b5a3_f393_e0a9_e50e_24dc_ca9e);
 
 /// What a peripheral shows to every central: its advertisement, and the one service behind it, whose characteristic is
 /// written without response and notifies.
@@ -25,9 +24,9 @@ pub struct Advertisement {
     /// Its name, if it has one.
     pub name: Option<String>,
     /// UUID of the service.
-    pub service: String,
+    pub service: Uuid,
     /// UUID of the characteristic.
-    pub characteristic: String,
+    pub characteristic: Uuid,
     /// Whether the service stands in the advertisement.
     pub advertise_service: bool,
     /// What a central needs to use the characteristic.
@@ -48,8 +47,8 @@ impl Advertisement {
         Self {
             address: ble.address_of(index, spec.count, boots),
             name: ble.name_of(&spec.device_name(index), index),
-            service: service.to_owned(),
-            characteristic: characteristic.to_owned(),
+            service,
+            characteristic,
             advertise_service: ble.advertise_service,
             permission: ble.permission,
             mtu: ble.mtu,

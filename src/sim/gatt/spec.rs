@@ -10,6 +10,8 @@ use crate::sim::spec::SpecError;
 /// Bytes of the ATT MTU: from the least that LE allows (Bluetooth Core Specification, Vol 3, Part G, 5.2.1) to what holds
 /// the longest attribute value of 512 bytes (Vol 3, Part F, 3.2.9) behind a notification's or prepared write's header.
 pub(super) const MTU: RangeInclusive<u64> = 23..=517;
+/// Bytes of operation and handle before the value of a write or a notification (Vol 3, Part F, 3.4.5.3 and 3.4.7.1).
+pub(in crate::sim) const ATT_OVERHEAD: u16 = 3;
 /// Longest name, in bytes: what fits into a scan response of 31 bytes besides length and type (Vol 3, Part C, 11).
 const NAME_LEN: usize = 29;
 /// Bits of the part of an address that counts up. The upper ones are the caller's, so that fleets can be told apart.
@@ -85,6 +87,12 @@ impl BleSpec {
     pub fn name_of(&self, device: &str, index: usize) -> Option<String> {
         let name = self.name.replace("%n", device).replace("%d", &(index + 1).to_string());
         Some(name).filter(|name| !name.is_empty())
+    }
+
+    /// Whether each device has a name of its own, by which it is known under another address.
+    #[must_use]
+    pub fn has_own_names(&self) -> bool {
+        self.name.contains("%n") || self.name.contains("%d")
     }
 
     /// The address of the `index`th of `count` devices after this many boots.

@@ -7,13 +7,13 @@ use crate::sim::fleet::Cell;
 
 /// The connection of a central to one simulated device. Dropping it disconnects.
 #[derive(Debug)]
-pub struct Central {
+pub struct GattClient {
     cell: Arc<Cell>,
     session: u64,
     mtu: u16,
 }
 
-impl Central {
+impl GattClient {
     /// Connects, and agrees on an MTU of at most `mtu` bytes; `None` where the device does not advertise.
     pub(in crate::sim) fn connect(cell: &Arc<Cell>, mtu: u16) -> Option<Self> {
         let now = cell.now();
@@ -55,6 +55,16 @@ impl Central {
         }
     }
 
+    /// Disconnects.
+    pub fn leave(&self) {
+        let mut device = self.cell.device();
+        if device.session() == self.session {
+            device.central_leaves(self.cell.now());
+        }
+        drop(device);
+        self.cell.changed.notify_waiters();
+    }
+
     /// Waits for the next notification; `None` once the connection is lost.
     pub async fn notified(&self) -> Option<Vec<u8>> {
         loop {
@@ -77,13 +87,8 @@ impl Central {
     }
 }
 
-impl Drop for Central {
+impl Drop for GattClient {
     fn drop(&mut self) {
-        let mut device = self.cell.device();
-        if device.session() == self.session {
-            device.central_leaves(self.cell.now());
-        }
-        drop(device);
-        self.cell.changed.notify_waiters();
+        self.leave();
     }
 }
