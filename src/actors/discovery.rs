@@ -61,6 +61,8 @@ pub(super) struct Manned {
     pub found: Found,
     /// What tells whether two are one device.
     pub key: String,
+    /// The Bluetooth adapter that it shares with others.
+    pub adapter: Option<String>,
     pub id: DeviceId,
     pub addr: Addr<Device>,
 }
@@ -152,7 +154,8 @@ impl Scout {
             tracing::debug!(target = target_index, address = %found.address, "answers no echo: not matched");
             return None;
         }
-        Some(Manned { found, key: candidate.key, id, addr })
+        let adapter = candidate.connector.adapter();
+        Some(Manned { found, key: candidate.key, adapter, id, addr })
     }
 }
 

@@ -48,6 +48,8 @@ struct Entry {
     addr: Addr<Device>,
     /// The hub that it is plugged into, where that is known.
     hub: Option<String>,
+    /// The Bluetooth adapter that it shares with others.
+    adapter: Option<String>,
     state: State,
     started: Option<Time>,
 }
@@ -63,6 +65,7 @@ pub(super) struct Scheduler {
     waiting: VecDeque<usize>,
     running: usize,
     hubs: HashMap<String, usize>,
+    adapters: HashMap<String, usize>,
     stop: Stop,
     /// Why no further device is started.
     closed: Option<(Outcome, Cause)>,
@@ -87,6 +90,7 @@ impl Scheduler {
             waiting: VecDeque::new(),
             running: 0,
             hubs: HashMap::new(),
+            adapters: HashMap::new(),
             stop: Stop::No,
             closed: None,
             done: Some(done),
@@ -158,6 +162,7 @@ impl Scheduler {
             key: manned.key,
             addr: manned.addr,
             hub: hub(&manned.found.identity),
+            adapter: manned.adapter,
             state: State::Waiting,
             started: None,
         });
@@ -195,7 +200,7 @@ impl Scheduler {
             }
         }
         while self.running < self.limit() {
-            let Some(position) = self.waiting.iter().position(|&index| self.hub_has_room(index)) else {
+            let Some(position) = self.waiting.iter().position(|&index| self.has_room(index)) else {
                 break;
             };
             let Some(index) = self.waiting.remove(position) else { break };
@@ -218,10 +223,16 @@ impl Scheduler {
         self.parallel
     }
 
-    fn hub_has_room(&self, index: usize) -> bool {
-        let Some(limit) = self.plan().policy.per_hub else { return true };
-        let Some(hub) = self.entries.get(index).and_then(|entry| entry.hub.as_ref()) else { return true };
-        self.hubs.get(hub).copied().unwrap_or(0) < limit.max(1)
+    /// Whether what the device shares with others, its hub and its adapter, carries one more.
+    fn has_room(&self, index: usize) -> bool {
+        let Some(entry) = self.entries.get(index) else { return true };
+        let policy = &self.plan().policy;
+        let fits = |shared: &Option<String>, running: &HashMap<String, usize>, limit: Option<usize>| {
+            let running = shared.as_ref().and_then(|name| running.get(name)).copied().unwrap_or(0);
+            shared.is_none() || limit.is_none_or(|limit| running < limit.max(1))
+        };
+        fits(&entry.hub, &self.hubs, policy.per_hub)
+            && fits(&entry.adapter, &self.adapters, Some(policy.per_adapter))
     }
 
     fn start(&mut self, index: usize, ctx: &mut Context<Self>) {
@@ -231,10 +242,13 @@ impl Scheduler {
         let now = clock.now();
         entry.state = State::Running;
         entry.started = Some(now);
-        let (id, addr, hub) = (entry.id.clone(), entry.addr.clone(), entry.hub.clone());
+        let (id, addr) = (entry.id.clone(), entry.addr.clone());
+        let (hub, adapter) = (entry.hub.clone(), entry.adapter.clone());
         self.running += 1;
-        if let Some(hub) = hub {
-            *self.hubs.entry(hub).or_insert(0) += 1;
+        for (shared, running) in [(hub, &mut self.hubs), (adapter, &mut self.adapters)] {
+            if let Some(name) = shared {
+                *running.entry(name).or_insert(0) += 1;
+            }
         }
         self.tell(Some(&id), EventKind::DeviceStarted { attempt: 1 });
         let end = clock.instant(now) + deadline;
@@ -256,10 +270,12 @@ impl Scheduler {
         let started = self.entries.get(index).and_then(|entry| entry.started);
         self.conclude(index, result, started);
         self.running -= 1;
-        if let Some(hub) = self.entries.get(index).and_then(|entry| entry.hub.clone())
-            && let Some(count) = self.hubs.get_mut(&hub)
-        {
-            *count = count.saturating_sub(1);
+        let shared = self.entries.get(index).map(|entry| (entry.hub.clone(), entry.adapter.clone()));
+        let (hub, adapter) = shared.unwrap_or_default();
+        for (shared, running) in [(hub, &mut self.hubs), (adapter, &mut self.adapters)] {
+            if let Some(count) = shared.and_then(|name| running.get_mut(&name)) {
+                *count = count.saturating_sub(1);
+            }
         }
         self.check_policy();
         self.advance(ctx);

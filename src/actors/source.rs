@@ -35,6 +35,12 @@ impl RealSource {
         Self::default()
     }
 
+    /// The same, with ports and a radio from elsewhere, for tests.
+    #[must_use]
+    pub fn with_discovery(discovery: Discovery) -> Self {
+        Self { discovery, ..Self::default() }
+    }
+
     /// The simulated devices of a target, made at the first call: their state lasts as long as this source.
     fn fleet(&self, target: &str, spec: &SimSpec) -> Result<Arc<Fleet>, Cause> {
         let mut fleets = self.fleets.lock().unwrap_or_else(PoisonError::into_inner);

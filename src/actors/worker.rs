@@ -112,15 +112,22 @@ impl Worker {
         }
     }
 
-    /// Whether the device answers an echo. What does not stays closed.
+    /// Whether the device answers an echo. The link of one that does stays open, where no other device needs it.
     pub(super) async fn probe(&mut self) -> Probed {
         let question = self.question();
-        let opened = match timeout(PROBE_OPEN_WITHIN, self.client()).await {
-            Ok(opened) => opened,
-            Err(_elapsed) => return Probed::Silent,
+        let shared = self.connector.adapter().is_some();
+        let opened = if shared {
+            self.client().await
+        } else {
+            match timeout(PROBE_OPEN_WITHIN, self.client()).await {
+                Ok(opened) => opened,
+                Err(_elapsed) => return Probed::Silent,
+            }
         };
         let probed = match opened {
             Ok(client) => match client.echo_once(question).await {
+                // A link that others need is not kept while the device waits for its turn.
+                Ok(()) if shared => Probed::Answers,
                 Ok(()) => return Probed::Answers,
                 Err(_) => Probed::Silent,
             },
@@ -211,7 +218,7 @@ impl Worker {
             Ok(outcome) => outcome,
             Err(cause) => {
                 // A link that failed once is opened anew: what arrives late on the old one is nobody's answer.
-                if cause.class == Class::Link {
+                if cause.class == Class::Link || self.client.as_ref().is_some_and(Client::is_broken) {
                     self.disconnect().await;
                     self.lost = cause.code == "link.disconnected";
                 }
@@ -345,12 +352,14 @@ impl Worker {
             }
         };
         sleep_until(silent_until.min(end)).await;
+        let mut refused = None;
         while Instant::now() < end {
             if self.client.is_none() {
                 match timeout_at(end, self.connector.connect()).await {
                     Ok(Ok(link)) => self.adopt(link),
-                    Ok(Err(_)) => {
+                    Ok(Err(error)) => {
                         left = Departure::Gone;
+                        refused = is_of_this_machine(error.kind).then_some(error);
                         sleep_until((Instant::now() + LOOK_FOR_PORT).min(end)).await;
                         continue;
                     }
@@ -377,7 +386,11 @@ impl Worker {
                 }
             }
         }
-        Outcome::NeverReturned { left }
+        match refused {
+            // It may well be back: that it was not reached has another reason.
+            Some(error) => Outcome::Failed(error.into()),
+            None => Outcome::NeverReturned { left },
+        }
     }
 
     async fn recover(&mut self) -> Result<Outcome, Cause> {
@@ -458,6 +471,12 @@ impl Worker {
     }
 }
 
+/// Whether an error says that nobody could look, and nothing of the device that was looked for.
+fn is_of_this_machine(kind: LinkErrorKind) -> bool {
+    use LinkErrorKind::{AdapterOff, Ambiguous, NoAdapter, NoBluetooth, PairingRequired};
+    matches!(kind, NoBluetooth | NoAdapter | AdapterOff | Ambiguous | PairingRequired)
+}
+
 /// Whether trying to open again in a moment can help.
 fn is_passing(kind: LinkErrorKind) -> bool {
     matches!(kind, LinkErrorKind::Busy | LinkErrorKind::Denied | LinkErrorKind::NotFound | LinkErrorKind::Io)
@@ -472,9 +491,13 @@ async fn upload(
     client.upload(Arc::clone(image.bytes()), *image.file_sha256(), image.hash(), request, progress).await
 }
 
-/// Whether the device said no, so that nothing was done.
+/// Whether the device said no, or was not asked as the message does not fit, so that nothing was done.
 fn is_refusal<T>(result: &Result<T, ClientError>) -> bool {
-    matches!(result, Err(ClientError::Device { .. } | ClientError::Upload(UploadError::Device { .. })))
+    match result {
+        Err(ClientError::Device { .. } | ClientError::Upload(UploadError::Device { .. })) => true,
+        Err(ClientError::Link(error)) => error.kind == LinkErrorKind::MtuTooSmall,
+        _ => false,
+    }
 }
 
 async fn stopped_now(stop: &mut watch::Receiver<Stop>) {

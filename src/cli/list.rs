@@ -1,4 +1,5 @@
-//! `flashfleet list [PLAN]`: the serial ports of this machine, and what a plan says of each.
+//! `flashfleet list [PLAN]`: the serial ports of this machine, and what a plan says of each. Bluetooth devices are told of
+//! in `list_ble`.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -7,11 +8,13 @@ use clap::Args;
 use serde::Serialize;
 
 use super::diagnose::{say, show_plan_errors};
+use super::list_ble::{self, ListedPeripheral};
 use crate::cause::{Cause, Class};
 use crate::exit::Exit;
 use crate::identity::UsbIdentity;
 use crate::plan::{MatchKind, Plan, Target};
-use crate::transport::{Address, Discovery, LinkError, Port, matches};
+use crate::transport::ble::Sighting;
+use crate::transport::{Address, Discovery, LinkError, Mismatch, Port, matches};
 
 /// The name of the JSON format.
 const SCHEMA: &str = "flashfleet.list/1";
@@ -31,11 +34,6 @@ pub struct ListArgs {
 
 /// Runs the command.
 pub fn run(args: &ListArgs, out: &mut dyn Write, err: &mut dyn Write) -> Exit {
-    if args.ble.is_some() {
-        let help = "leave out `--ble`: serial ports are listed without it";
-        say(err, &Cause::new(Class::Plan, "cli.not_supported", "`list --ble` is not yet supported", help));
-        return Exit::Usage;
-    }
     let plan = match args.plan.as_deref().map(crate::plan::load).transpose() {
         Ok(plan) => plan,
         Err(diagnostics) => {
@@ -45,6 +43,14 @@ pub fn run(args: &ListArgs, out: &mut dyn Write, err: &mut dyn Write) -> Exit {
     };
     let listing = match ports(plan.as_ref()) {
         Ok(ports) => Listing::new(&ports, plan.as_ref()),
+        Err(cause) => {
+            say(err, &cause);
+            return Exit::of_cause(&cause);
+        }
+    };
+    let listing = match args.ble.map(list_ble::listen).transpose() {
+        Ok(None) => listing,
+        Ok(Some(heard)) => listing.with_ble(&heard, plan.as_ref()),
         Err(cause) => {
             say(err, &cause);
             return Exit::of_cause(&cause);
@@ -67,15 +73,19 @@ fn ports(plan: Option<&Plan>) -> Result<Vec<Port>, Cause> {
         })
         .flatten()
         .collect();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| {
+    runtime()?.block_on(Discovery::new().list(&globs)).map_err(LinkError::into)
+}
+
+/// Something to wait with.
+pub(super) fn runtime() -> Result<tokio::runtime::Runtime, Cause> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| {
         Cause::new(
             Class::Station,
             "station.unavailable",
             format!("cannot start: {error}"),
             "close other programs",
         )
-    })?;
-    runtime.block_on(Discovery::new().list(&globs)).map_err(LinkError::into)
+    })
 }
 
 /// Everything that is told.
@@ -83,6 +93,9 @@ fn ports(plan: Option<&Plan>) -> Result<Vec<Port>, Cause> {
 struct Listing {
     schema: &'static str,
     ports: Vec<ListedPort>,
+    /// Bluetooth devices in reach; `None` where they were not listened for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ble: Option<Vec<ListedPeripheral>>,
     /// Empty without a plan.
     targets: Vec<ListedTarget>,
 }
@@ -97,11 +110,11 @@ struct ListedPort {
     targets: Vec<Opinion>,
 }
 
-/// What one target says of one port.
+/// What one target says of one port, or of one Bluetooth device.
 #[derive(Debug, Serialize)]
-struct Opinion {
-    target: String,
-    matches: bool,
+pub(super) struct Opinion {
+    pub(super) target: String,
+    pub(super) matches: bool,
     /// The first key that does not hold, for example `serial_number`.
     key: Option<&'static str>,
     expected: Option<String>,
@@ -138,7 +151,21 @@ impl Listing {
                 matching: matching(&target.name),
             })
             .collect();
-        Self { schema: SCHEMA, ports, targets }
+        Self { schema: SCHEMA, ports, ble: None, targets }
+    }
+
+    /// The same with what was heard.
+    fn with_ble(mut self, heard: &[Sighting], plan: Option<&Plan>) -> Self {
+        let targets = plan.map_or(&[][..], |plan| &plan.targets);
+        let peripherals = list_ble::peripherals(heard, targets);
+        for (listed, target) in self.targets.iter_mut().zip(targets) {
+            if matches!(target.matcher.kind, MatchKind::Ble(_)) {
+                listed.listed = true;
+                listed.matching = list_ble::matching(&peripherals, &target.name);
+            }
+        }
+        self.ble = Some(peripherals);
+        self
     }
 
     fn json(&self) -> String {
@@ -181,12 +208,15 @@ impl Listing {
                 }
             }
         }
+        text += &self.ble.as_deref().map(list_ble::text).unwrap_or_default();
         for target in &self.targets {
             let ListedTarget { name, kind, listed, expect, matching } = target;
             text += &if *listed {
-                format!("target {}: {matching} of the ports match, expected {expect}\n", printable(name))
+                let what = if *kind == "ble" { "Bluetooth devices" } else { "ports" };
+                format!("target {}: {matching} of the {what} match, expected {expect}\n", printable(name))
             } else {
-                format!("target {}: {kind} devices are not looked for here\n", printable(name))
+                let how = if *kind == "ble" { " without --ble" } else { "" };
+                format!("target {}: {kind} devices are not looked for here{how}\n", printable(name))
             };
         }
         text
@@ -222,7 +252,10 @@ impl ListedPort {
 
 impl Opinion {
     fn new(target: &Target, port: &Port) -> Self {
-        let mismatch = matches(&target.matcher, port).err();
+        Self::of(target, matches(&target.matcher, port).err())
+    }
+
+    pub(super) fn of(target: &Target, mismatch: Option<Mismatch>) -> Self {
         let matches = mismatch.is_none();
         let (key, expected, actual) = match mismatch {
             Some(mismatch) => (Some(mismatch.key), Some(mismatch.expected), mismatch.actual),
@@ -231,7 +264,7 @@ impl Opinion {
         Self { target: target.name.clone(), matches, key, expected, actual }
     }
 
-    fn text(&self) -> String {
+    pub(super) fn text(&self) -> String {
         let target = printable(&self.target);
         match (self.key, &self.expected) {
             (Some(key), Some(expected)) => {
@@ -262,7 +295,7 @@ fn kind(kind: &MatchKind) -> &'static str {
 }
 
 /// A text from a device, safe to show: what would move the cursor or change colours is escaped.
-fn printable(text: &str) -> String {
+pub(super) fn printable(text: &str) -> String {
     text.chars()
         .flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] })
         .collect()
@@ -366,14 +399,5 @@ serial:/dev/ttyS0    -            -              -         -
         assert_eq!(json["ports"][1]["targets"][0]["actual"], "AA");
         assert!(json["ports"][2]["usb"].is_null());
         assert_eq!(json["targets"][1]["matching"], 2);
-    }
-
-    #[test]
-    fn what_is_not_there_yet_is_told() {
-        let (mut out, mut err) = (Vec::new(), Vec::new());
-        let args = ListArgs { plan: None, json: false, ble: Some(10) };
-        assert_eq!(run(&args, &mut out, &mut err), Exit::Usage);
-        assert!(out.is_empty());
-        assert!(String::from_utf8(err).unwrap().contains("cli.not_supported"));
     }
 }

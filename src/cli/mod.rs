@@ -5,6 +5,7 @@ pub mod check;
 mod diagnose;
 pub mod image;
 pub mod list;
+mod list_ble;
 mod logging;
 mod output;
 pub mod report;

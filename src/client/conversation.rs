@@ -7,8 +7,8 @@ use tokio::time::{Instant, sleep_until};
 use crate::smp::exchange::{Exchange, ExchangeConfig, ExchangeError, Policy, Ticket};
 use crate::smp::message::Request;
 use crate::smp::message::os::{Echo, Params};
-use crate::smp::{Answer, RawRequest, Time};
-use crate::transport::{Link, LinkError, LinkErrorKind};
+use crate::smp::{Answer, HEADER_LEN, RawRequest, Time};
+use crate::transport::{Framing, Link, LinkError, LinkErrorKind};
 
 use super::{ClientError, ClientOptions};
 
@@ -18,22 +18,28 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_millis(2500);
 /// How long a message may take to go out, besides its time on the wire.
 const SEND_WITHIN: Duration = Duration::from_secs(10);
 
+/// How long a GATT connection takes for one write or notification at worst: the longest connection interval that Linux
+/// asks for by itself (40 units of 1.25 ms; `le_conn_max_interval` in `net/bluetooth/hci_core.c`).
+const SLOW_INTERVAL: Duration = Duration::from_millis(50);
+
 /// How many messages are taken in although the time of a request is over: one of them may be its answer.
 const HEARD_LATE: u32 = 64;
 
-/// What outlives a link: which answers may still arrive. Keep one per device, also over reconnects.
+/// What outlives a link: which answers may still arrive, and what the server was found to take. Keep one per device, also over reconnects.
 #[derive(Debug)]
 pub struct Conversation {
     pub(super) exchange: Exchange,
     epoch: Instant,
     echoes: u64,
+    /// Whether the server puts several writes together to one message; `None` until it is found out.
+    pub(super) reassembles: Option<bool>,
 }
 
 impl Default for Conversation {
     fn default() -> Self {
         let exchange =
             Exchange::new(ExchangeConfig { first_sequence: rand::random(), ..ExchangeConfig::default() });
-        Self { exchange, epoch: Instant::now(), echoes: 0 }
+        Self { exchange, epoch: Instant::now(), echoes: 0, reassembles: None }
     }
 }
 
@@ -62,6 +68,8 @@ pub struct Client {
     pub(super) conversation: Conversation,
     pub(super) options: ClientOptions,
     limits: Option<ServerLimits>,
+    /// The link broke.
+    broken: bool,
 }
 
 impl std::fmt::Debug for Client {
@@ -77,7 +85,7 @@ impl Client {
     /// A conversation over `link`; goes on with what an earlier link to the same device left.
     #[must_use]
     pub fn new(link: Box<dyn Link>, options: ClientOptions, conversation: Conversation) -> Self {
-        Self { link, conversation, options, limits: None }
+        Self { link, conversation, options, limits: None, broken: false }
     }
 
     /// Asks, and asks again where the request may be sent twice.
@@ -116,7 +124,11 @@ impl Client {
     /// [`ClientError`]; no answer within `timeout` is [`ClientError::Unanswered`].
     pub async fn echo_once(&mut self, timeout: Duration) -> Result<(), ClientError> {
         self.conversation.echoes += 1;
-        let text = format!("flashfleet {}", self.conversation.echoes);
+        let mut text = format!("flashfleet {}", self.conversation.echoes);
+        // It must fit the smallest write there is: whether the server takes more is nothing that this echo is to tell.
+        if self.write_len().is_some_and(|write_len| HEADER_LEN + 4 + text.len() > write_len) {
+            text = self.conversation.echoes.to_string();
+        }
         let policy = Policy { timeout, retries: 0 };
         let answer = self.ask(RawRequest::new(&Echo { d: text.clone() })?, policy).await?;
         match answer.decode::<Echo>() {
@@ -140,7 +152,10 @@ impl Client {
                     let now = self.conversation.now();
                     self.conversation.exchange.handle_message(now, &message);
                 }
-                Err(error) => return error,
+                Err(error) => {
+                    self.broken = true;
+                    return error;
+                }
             }
         }
     }
@@ -174,6 +189,12 @@ impl Client {
             },
             Err(error) => return Err(error),
         };
+        let max_message = self.longest(limits.max_message).await?;
+        let limits = ServerLimits {
+            max_message,
+            fallback: limits.fallback.map(|fallback| fallback.min(max_message)),
+            ..limits
+        };
         tracing::debug!(?limits, "server limits");
         self.limits = Some(limits);
         Ok(limits)
@@ -182,12 +203,19 @@ impl Client {
     /// Asks for the server's limits anew: another firmware may be running.
     pub fn forget_limits(&mut self) {
         self.limits = None;
+        self.forget_proof();
     }
 
     /// What the link can carry.
     #[must_use]
     pub fn properties(&self) -> crate::transport::LinkProperties {
         self.link.properties()
+    }
+
+    /// Whether the link broke: nothing more will come over it.
+    #[must_use]
+    pub fn is_broken(&self) -> bool {
+        self.broken
     }
 
     /// How the device is talked to.
@@ -214,6 +242,11 @@ impl Client {
     /// Time that a full request and its answer take on the wire; nothing where its speed is not known.
     pub(super) fn wire_time(&self) -> Duration {
         let properties = self.link.properties();
+        if let Framing::Gatt { write_len } = properties.framing {
+            let message = self.limits.map_or(properties.safe_message, |limits| limits.max_message);
+            let writes = u32::try_from(message.div_ceil(write_len.max(1))).unwrap_or(u32::MAX);
+            return SLOW_INTERVAL.saturating_mul(writes.saturating_mul(2));
+        }
         let Some(rate) = properties.wire_bytes_per_s.filter(|rate| *rate >= 1.0) else {
             return Duration::ZERO;
         };
@@ -224,6 +257,16 @@ impl Client {
 
     /// Asks once and waits for the end of it.
     pub(super) async fn ask(&mut self, request: RawRequest, policy: Policy) -> Result<Answer, ClientError> {
+        self.must_fit(request.message_len()).await?;
+        self.ask_anyway(request, policy).await
+    }
+
+    /// The same, whatever the server is known to take.
+    pub(super) async fn ask_anyway(
+        &mut self,
+        request: RawRequest,
+        policy: Policy,
+    ) -> Result<Answer, ClientError> {
         let ticket = self.conversation.exchange.submit(self.conversation.now(), request, policy);
         loop {
             let (done, outcome) = self.drive(None).await?;
@@ -294,7 +337,10 @@ impl Client {
         match self.drive_until(until).await {
             Ok(outcome) => Ok(Some(outcome)),
             Err(DriveError::Elapsed) => Ok(None),
-            Err(DriveError::Link(error)) => Err(error.into()),
+            Err(DriveError::Link(error)) => {
+                self.broken = true;
+                Err(error.into())
+            }
         }
     }
 

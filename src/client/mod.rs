@@ -4,6 +4,7 @@
 mod conversation;
 mod error;
 mod files;
+mod long_messages;
 mod options;
 mod shell;
 mod upload;

@@ -9,8 +9,11 @@ use crate::smp::RawRequest;
 use crate::smp::chunk::limit_bytes_per_s;
 use crate::smp::exchange::{Policy, Ticket};
 use crate::smp::message::image::{ImageState, ListImages};
-use crate::smp::upload::{Action, ChunkId, ListOutcome, Timeouts, Upload, UploadConfig, UploadStats};
+use crate::smp::upload::{
+    Action, ChunkId, ListOutcome, Timeouts, Upload, UploadConfig, UploadError, UploadStats,
+};
 
+use super::long_messages::too_small;
 use super::{Client, ClientError, ServerLimits};
 
 /// What to upload where.
@@ -48,7 +51,7 @@ impl Client {
         let limits = self.limits().await?;
         let config = self.upload_config(limits, request);
         let len = bytes.len();
-        let mut upload = Upload::new(bytes, sha256, config)?;
+        let mut upload = Upload::new(bytes, sha256, config).map_err(|error| self.explain(error))?;
         let mut tickets: HashMap<Ticket, ChunkId> = HashMap::new();
         let stats = loop {
             let now = self.conversation.now();
@@ -98,6 +101,16 @@ impl Client {
             retries: self.options.retries,
             timeouts,
             ..UploadConfig::new(limits.max_message)
+        }
+    }
+
+    /// Where a first chunk does not fit, whose limit it is: the server's buffers, or its small packets.
+    fn explain(&self, error: UploadError) -> ClientError {
+        match (&error, self.write_len()) {
+            (&UploadError::BufferTooSmall { max_message, needed }, Some(write_len)) if max_message == write_len => {
+                too_small(needed, write_len).into()
+            }
+            _ => error.into(),
         }
     }
 

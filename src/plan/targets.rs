@@ -97,13 +97,9 @@ fn read_match(reader: &Reader<'_>, node: &Node) -> Option<Found> {
         ),
         "ble" => {
             let patterns = reader.one_or_list(value, "`ble`", "regular expressions");
-            let patterns = patterns.into_iter().filter_map(|node| reader.expression(node, "`ble`")).collect();
-            reader.not_supported(
-                &fields.key_at("ble"),
-                "match kind `ble`",
-                "use a device on USB, UDP or TCP",
-            );
-            MatchKind::Ble(patterns)
+            MatchKind::Ble(
+                patterns.into_iter().filter_map(|node| reader.expression(node, "`ble`")).collect(),
+            )
         }
         "udp" => {
             let entries = read_addresses(reader, value, "`udp`", &mut addresses_at, address::parse_udp);

@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use super::address::{Address, HostPort};
+use super::ble::{self, BleHub, Central, SystemCentral};
 use super::link::{Connector, LinkError};
 use super::matching::{matches, matches_name, matches_usb, names};
 use super::ports::{Port, Ports, SystemPorts};
@@ -40,6 +41,7 @@ pub struct Candidate {
 pub struct Discovery {
     ports: Arc<dyn Ports>,
     udp: Arc<UdpHub>,
+    ble: Arc<BleHub>,
 }
 
 impl Default for Discovery {
@@ -58,21 +60,34 @@ impl Discovery {
     /// With ports from elsewhere, for tests.
     #[must_use]
     pub fn with_ports(ports: Arc<dyn Ports>) -> Self {
-        Self { ports, udp: Arc::new(UdpHub::new()) }
+        let ble = Arc::new(BleHub::new(Arc::new(SystemCentral::new())));
+        Self { ports, udp: Arc::new(UdpHub::new()), ble }
+    }
+
+    /// The same, with another Bluetooth than this machine's, for tests and simulated devices.
+    #[must_use]
+    pub fn with_central(self, central: Arc<dyn Central>) -> Self {
+        Self { ble: Arc::new(BleHub::new(central)), ..self }
+    }
+
+    /// The Bluetooth of the run.
+    #[must_use]
+    pub fn ble(&self) -> &BleHub {
+        &self.ble
     }
 
     /// Everything that `target` may mean at this moment, each device once. Simulated devices are not found here: for
     /// them the list is empty.
     ///
     /// # Errors
-    /// `plan.too_many_addresses`, `plan.bad_address`, `plan.not_supported`, and `station.unavailable` where this machine
-    /// cannot list its ports. A name that does not resolve is no error here; its connector says so.
+    /// `plan.too_many_addresses`, `plan.bad_address`, `station.unavailable` where this machine cannot list its ports, and
+    /// what is wrong with its Bluetooth. A name that does not resolve is no error here; its connector says so.
     pub async fn discover(&self, target: &Target) -> Result<Vec<Candidate>, Cause> {
         let found = match &target.matcher.kind {
             MatchKind::Usb(_) | MatchKind::Port(_) => self.on_ports(&target.matcher, &target.link).await?,
             MatchKind::Udp(entries) => self.on_udp(&target.name, entries, &target.link)?,
             MatchKind::Tcp(places) => tcp(places, &target.link)?,
-            MatchKind::Ble(_) => return Err(not_supported("ble")),
+            MatchKind::Ble(patterns) => ble::candidates(&self.ble, target, patterns).await?,
             MatchKind::Sim(_) => Vec::new(),
         };
         let mut keys = HashSet::new();
@@ -82,8 +97,8 @@ impl Discovery {
     /// The device that a person named.
     ///
     /// # Errors
-    /// `device.not_found`, `device.several` with the list of matches, `cli.not_supported` for `ble:` and `sim:`, or why
-    /// this machine cannot list its ports.
+    /// `device.not_found`, `device.several` with the list of matches, `cli.not_supported` for `sim:`, or why this
+    /// machine cannot list its ports or use its Bluetooth.
     pub async fn find(&self, address: &Address, link: &LinkOptions) -> Result<Candidate, Cause> {
         match address {
             Address::Serial(path) => {
@@ -125,9 +140,7 @@ impl Discovery {
             }
             Address::Udp(place) => Ok(self.udp(place.clone(), link, true)),
             Address::Tcp(place) => Ok(tcp_candidate(place.clone(), link)),
-            Address::Ble(_) => {
-                Err(Cause { code: "cli.not_supported".into(), class: Class::Plan, ..not_supported("ble") })
-            }
+            Address::Ble(name) => ble::find(&self.ble, name, link).await,
             Address::Sim(_) => Err(Cause::new(
                 Class::Plan,
                 "cli.not_supported",
@@ -313,15 +326,6 @@ fn too_many(target: &str) -> Cause {
             "expected at most {MAX_ADDRESSES} addresses, first to last, in the ranges of target `{target}`"
         ),
         "correct the range, or split the target",
-    )
-}
-
-fn not_supported(kind: &str) -> Cause {
-    Cause::new(
-        Class::Plan,
-        "plan.not_supported",
-        format!("`{kind}` devices are not yet supported"),
-        "use serial ports, UDP or TCP",
     )
 }
 

@@ -3,6 +3,7 @@
 
 mod central;
 mod connector;
+mod discover;
 mod errors;
 mod hub;
 mod link;
@@ -17,6 +18,7 @@ pub use central::{
     SMP_SERVICE, Service,
 };
 pub use connector::BleConnector;
+pub(super) use discover::{candidates, find};
 pub use errors::{
     adapter_off, disconnected, hung, no_adapter, no_daemon, no_such_peripheral, not_paired, not_smp,
 };

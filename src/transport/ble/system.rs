@@ -263,7 +263,7 @@ impl SystemPeripheral {
             let id = peripheral.id();
             let mut looks = interval(LOOK_AT_CONNECTION);
             looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-            let mut notified = |value: Vec<u8>| {
+            let notified = |value: Vec<u8>| {
                 // What nobody takes is lost, as it would be on the air.
                 let _ = sender.try_send(PeripheralEvent::Notified(value));
             };
