@@ -131,9 +131,7 @@ impl Worker {
                 Ok(()) => return Probed::Answers,
                 Err(_) => Probed::Silent,
             },
-            Err(error) if matches!(error.kind, LinkErrorKind::Busy | LinkErrorKind::Denied) => {
-                Probed::Blocked
-            }
+            Err(error) if is_blocked(error.kind) => Probed::Blocked,
             Err(_) => Probed::Silent,
         };
         self.disconnect().await;
@@ -475,6 +473,11 @@ impl Worker {
 fn is_of_this_machine(kind: LinkErrorKind) -> bool {
     use LinkErrorKind::{AdapterOff, Ambiguous, NoAdapter, NoBluetooth, PairingRequired};
     matches!(kind, NoBluetooth | NoAdapter | AdapterOff | Ambiguous | PairingRequired)
+}
+
+/// Whether an error says that the device is there, and that this machine or this user is not let in.
+fn is_blocked(kind: LinkErrorKind) -> bool {
+    matches!(kind, LinkErrorKind::Busy | LinkErrorKind::Denied | LinkErrorKind::PairingRequired)
 }
 
 /// Whether trying to open again in a moment can help.

@@ -148,7 +148,7 @@ impl Fleet {
             EndpointKind::Pty { .. } => Err(std::io::ErrorKind::Unsupported.into()),
             EndpointKind::Udp(address) => super::udp::serve(cell, address),
             EndpointKind::Tcp(address) => super::tcp::serve(cell, address),
-            EndpointKind::Radio(address) => super::gatt::serve(cell, address),
+            EndpointKind::Radio(address) => gatt::serve(cell, address),
         }
     }
 

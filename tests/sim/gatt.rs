@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::support::{chunk, hash_of, image};
-use flashfleet::sim::{BleSpec, GattClient, FaultSpec, Fleet, Power, SimSpec, SimTransport};
+use flashfleet::sim::{BleSpec, FaultSpec, Fleet, GattClient, Power, SimSpec, SimTransport};
 use flashfleet::smp::message::decode_response;
 use flashfleet::smp::message::os::{Echo, Reset};
 use flashfleet::smp::message::{DecodeError, Request, image::SetState};

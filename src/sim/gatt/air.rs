@@ -232,7 +232,8 @@ impl Peripheral for AirPeripheral {
             }
             let advertised = self.radio.common.advertised();
             let found = advertised.into_iter().find(|(_, shown)| shown.address == self.address);
-            let client = found.and_then(|(cell, shown)| Some((GattClient::connect(&cell, CENTRAL_MTU)?, shown)));
+            let client =
+                found.and_then(|(cell, shown)| Some((GattClient::connect(&cell, CENTRAL_MTU)?, shown)));
             if let Some((client, shown)) = client {
                 let connected = Connected { client: Arc::new(client), shown };
                 lock(&self.radio.connections).insert(self.address.clone(), connected);

@@ -53,6 +53,8 @@ impl GattClient {
         if device.session() == self.session {
             device.central_writes(self.cell.now(), value);
         }
+        drop(device);
+        self.cell.changed.notify_waiters();
     }
 
     /// Disconnects.
