@@ -13,6 +13,7 @@ pub mod run;
 pub mod schema;
 mod signals;
 pub mod sim;
+mod sim_usbip;
 pub mod smp;
 
 pub use crate::exit::Exit;

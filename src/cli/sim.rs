@@ -11,12 +11,13 @@ use serde_json::json;
 
 use super::diagnose::say;
 use super::signals::Signals;
+use super::sim_usbip;
 use crate::cause::{Cause, Class};
 use crate::exit::Exit;
 use crate::sim::{Endpoint, EndpointKind, FaultSpec, Fleet, SimSpec, SimTransport};
 
 /// The name of the JSON format: one object per device and line.
-const SCHEMA: &str = "flashfleet.sim/1";
+pub(super) const SCHEMA: &str = "flashfleet.sim/1";
 
 /// Run simulated devices behind real endpoints until interrupted.
 ///
@@ -55,9 +56,33 @@ pub struct SimArgs {
     /// What goes wrong, as in a plan: for example '{ lose: 0.01, only: [2, 5] }'.
     #[arg(long, value_name = "YAML")]
     pub fault: Option<String>,
-    /// A description of the devices, as behind `match: { sim: … }` in a plan; the other options override it.
+    /// A description of devices, as behind `match: { sim: … }` in a plan; the other options override it. More than once
+    /// for devices of several kinds, each with a `name` of its own.
     #[arg(long, value_name = "FILE")]
-    pub spec: Option<PathBuf>,
+    pub spec: Vec<PathBuf>,
+    /// Serve the devices as boards on USB, over USB/IP at this address: by default 127.0.0.1, port 3240. What the boards
+    /// are is said under `usb` in the description. Prints bus id, vid:pid and serial number of each.
+    #[arg(
+        long,
+        value_name = "ADDRESS[:PORT]",
+        num_args = 0..=1,
+        default_missing_value = "127.0.0.1",
+        value_parser = sim_usbip::parse_listen,
+        conflicts_with_all = ["kind", "host", "port", "link_dir"]
+    )]
+    pub usbip: Option<SocketAddr>,
+    /// Attach boards to this machine, and attach them again when they come back after a reset: those of `--usbip`, or
+    /// else those that a USB/IP server offers, by default the one at 127.0.0.1, port 3240. Linux with the module
+    /// vhci-hcd only, as root. The boards are taken off at the end.
+    #[arg(
+        long,
+        value_name = "HOST[:PORT]",
+        num_args = 0..=1,
+        default_missing_value = "127.0.0.1",
+        value_parser = sim_usbip::parse_server,
+        conflicts_with_all = ["kind", "host", "port", "link_dir"]
+    )]
+    pub attach: Option<String>,
     /// End by itself after this time, for example 30s.
     #[arg(long = "for", value_name = "TIME", value_parser = humantime::parse_duration)]
     pub time: Option<Duration>,
@@ -93,17 +118,46 @@ pub fn run(args: &SimArgs, out: &mut dyn Write, err: &mut dyn Write) -> Exit {
 }
 
 fn try_run(args: &SimArgs, out: &mut dyn Write) -> Result<(), Vec<Cause>> {
-    let spec = spec_of(args)?;
+    let described = args.count.is_some() || !args.spec.is_empty() || args.fault.is_some();
+    if args.usbip.is_none() && args.attach.is_some() && described {
+        let message =
+            "expected `--usbip` beside a description of devices and `--attach`, got `--attach` alone";
+        return Err(vec![bad_description(message.to_owned())]);
+    }
+    let specs = specs_of(args)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| vec![station(format!("cannot start: {error}"), "close other programs")])?;
-    runtime.block_on(serve(args, &spec, out))
+    runtime.block_on(async {
+        match (args.usbip, &args.attach) {
+            (Some(address), _) => sim_usbip::serve(args, &specs, address, out).await,
+            (None, Some(server)) => sim_usbip::attach(args, server.clone(), out).await,
+            (None, None) => serve(args, &specs, out).await,
+        }
+    })
 }
 
-/// The description that the options make.
-fn spec_of(args: &SimArgs) -> Result<SimSpec, Vec<Cause>> {
-    let mut spec = match &args.spec {
+/// The descriptions that the options make: one, or one for each `--spec`.
+fn specs_of(args: &SimArgs) -> Result<Vec<SimSpec>, Vec<Cause>> {
+    if args.spec.is_empty() {
+        return Ok(vec![spec_of(args, None)?]);
+    }
+    let mut specs = Vec::<SimSpec>::new();
+    for path in &args.spec {
+        let spec = spec_of(args, Some(path))?;
+        if specs.iter().any(|other| other.name == spec.name) {
+            let message = format!("name: expected another one in each `--spec`, got {:?} twice", spec.name);
+            return Err(vec![bad_description(message)]);
+        }
+        specs.push(spec);
+    }
+    Ok(specs)
+}
+
+/// The description that a file and the options make.
+fn spec_of(args: &SimArgs, path: Option<&Path>) -> Result<SimSpec, Vec<Cause>> {
+    let mut spec = match path {
         Some(path) => read_spec(path).map_err(|cause| vec![cause])?,
         None => SimSpec::default(),
     };
@@ -125,6 +179,9 @@ fn spec_of(args: &SimArgs) -> Result<SimSpec, Vec<Cause>> {
             .map_err(|error| vec![bad_description(format!("expected faults in `--fault`: {error}"))])?;
         spec.fault = fault;
     }
+    if args.usbip.is_some() {
+        spec.usb.get_or_insert_default();
+    }
     let problems = spec.problems();
     if problems.is_empty() {
         return Ok(spec);
@@ -142,7 +199,7 @@ fn read_spec(path: &Path) -> Result<SimSpec, Cause> {
     })
 }
 
-fn bad_description(message: String) -> Cause {
+pub(super) fn bad_description(message: String) -> Cause {
     Cause::new(
         Class::Plan,
         "sim.bad_description",
@@ -151,13 +208,18 @@ fn bad_description(message: String) -> Cause {
     )
 }
 
-fn station(message: String, help: &str) -> Cause {
+pub(super) fn station(message: String, help: &str) -> Cause {
     Cause::new(Class::Station, "station.endpoint", message, help)
 }
 
+/// The signals that end the command.
+pub(super) fn signals() -> Result<Signals, Vec<Cause>> {
+    Signals::listen()
+        .map_err(|error| vec![station(format!("cannot catch signals: {error}"), "close other programs")])
+}
+
 /// Opens every endpoint, prints them, and waits for the end.
-async fn serve(args: &SimArgs, spec: &SimSpec, out: &mut dyn Write) -> Result<(), Vec<Cause>> {
-    let fleet = Fleet::new(spec).map_err(|problem| vec![bad_description(problem.to_string())])?;
+async fn serve(args: &SimArgs, specs: &[SimSpec], out: &mut dyn Write) -> Result<(), Vec<Cause>> {
     if let Some(dir) = &args.link_dir {
         fs::create_dir_all(dir).map_err(|error| {
             let message = format!("expected to make the folder {}, but {error}", dir.display());
@@ -165,52 +227,50 @@ async fn serve(args: &SimArgs, spec: &SimSpec, out: &mut dyn Write) -> Result<()
         })?;
     }
     let mut endpoints = Vec::new();
-    for index in 0..fleet.len() {
-        let endpoint = open(args, spec, &fleet, index).map_err(|error| {
+    for spec in specs {
+        let fleet = Fleet::new(spec).map_err(|problem| vec![bad_description(problem.to_string())])?;
+        for index in 0..fleet.len() {
             let name = spec.device_name(index);
-            let message = format!("expected to open an endpoint for {name}, but {error}");
-            vec![station(message, "choose another `--port`, `--host` or `--link-dir`, or fewer devices")]
-        })?;
-        endpoints.push(endpoint);
+            let kind = kind(args, spec, &name, endpoints.len());
+            let endpoint = kind.and_then(|kind| fleet.serve(index, kind)).map_err(|error| {
+                let message = format!("expected to open an endpoint for {name}, but {error}");
+                vec![station(message, "choose another `--port`, `--host` or `--link-dir`, or fewer devices")]
+            })?;
+            endpoints.push((name, endpoint));
+        }
     }
-    let signals = Signals::listen()
-        .map_err(|error| vec![station(format!("cannot catch signals: {error}"), "close other programs")])?;
+    let signals = signals()?;
     // Whoever reads the addresses may have seen enough: a closed pipe is no failure.
-    let _ = print(args, spec, &endpoints, out);
+    let _ = print(args, &endpoints, out);
     wait(args.time, signals).await;
     Ok(())
 }
 
-fn open(args: &SimArgs, spec: &SimSpec, fleet: &Fleet, index: usize) -> io::Result<Endpoint> {
+/// What the device with this name, the `number`th of all from 0, is put behind.
+fn kind(args: &SimArgs, spec: &SimSpec, name: &str, number: usize) -> io::Result<EndpointKind> {
     let default = match spec.transport {
         SimTransport::Serial => Kind::Pty,
         SimTransport::Udp => Kind::Udp,
         SimTransport::Ble => Kind::Radio,
     };
     let socket = || {
-        let offset = u16::try_from(index).ok().filter(|_| args.port != 0).unwrap_or(0);
+        let offset = u16::try_from(number).ok().filter(|_| args.port != 0).unwrap_or(0);
         let port = args.port.checked_add(offset).ok_or(io::ErrorKind::AddrNotAvailable)?;
         Ok::<_, io::Error>(SocketAddr::new(args.host, port))
     };
-    let kind = match args.kind.unwrap_or(default) {
-        Kind::Pty => EndpointKind::Pty { link: link(args, spec, index) },
+    Ok(match args.kind.unwrap_or(default) {
+        Kind::Pty => EndpointKind::Pty { link: args.link_dir.as_ref().map(|dir| dir.join(name)) },
         Kind::Udp => EndpointKind::Udp(socket()?),
         Kind::Tcp => EndpointKind::Tcp(socket()?),
         Kind::Radio => EndpointKind::Radio(socket()?),
-    };
-    fleet.serve(index, kind)
+    })
 }
 
-fn link(args: &SimArgs, spec: &SimSpec, index: usize) -> Option<PathBuf> {
-    args.link_dir.as_ref().map(|dir| dir.join(spec.device_name(index)))
-}
-
-fn print(args: &SimArgs, spec: &SimSpec, endpoints: &[Endpoint], out: &mut dyn Write) -> io::Result<()> {
-    for (index, endpoint) in endpoints.iter().enumerate() {
+fn print(args: &SimArgs, endpoints: &[(String, Endpoint)], out: &mut dyn Write) -> io::Result<()> {
+    for (name, endpoint) in endpoints {
         let address = endpoint.address();
         if args.json {
             let link = endpoint.link();
-            let name = spec.device_name(index);
             writeln!(out, "{}", json!({ "schema": SCHEMA, "name": name, "address": address, "link": link }))?;
         } else {
             writeln!(out, "{address}")?;
@@ -220,7 +280,7 @@ fn print(args: &SimArgs, spec: &SimSpec, endpoints: &[Endpoint], out: &mut dyn W
 }
 
 /// Waits for a signal that ends the command, or the time.
-async fn wait(time: Option<Duration>, mut signals: Signals) {
+pub(super) async fn wait(time: Option<Duration>, mut signals: Signals) {
     let over = async {
         match time {
             Some(time) => tokio::time::sleep(time).await,

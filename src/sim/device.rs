@@ -77,6 +77,8 @@ pub struct Device {
     /// What the firmware will do once booted.
     behaviour: Behaviour,
     boots: u64,
+    /// When the latest boot began.
+    boot_started: Time,
     now: Time,
     reset_at: Option<Time>,
     /// Everything on its way to the device: whole datagrams or writes, or bytes up to the end of one line.
@@ -119,6 +121,7 @@ impl Device {
             changes_at: None,
             behaviour: Behaviour::Normal,
             boots: 0,
+            boot_started: Time::ZERO,
             now: Time::ZERO,
             reset_at: None,
             incoming: VecDeque::new(),
@@ -164,7 +167,7 @@ impl Device {
     pub fn is_present(&self) -> bool {
         match self.power {
             Power::Away => false,
-            Power::Booting | Power::Stuck | Power::Dead => !self.spec.vanishes(),
+            Power::Booting | Power::Stuck | Power::Dead => !self.spec.leaves_in_reset(),
             Power::Running | Power::Mute => true,
         }
     }
@@ -194,6 +197,11 @@ impl Device {
     /// The latest time that the device has seen.
     pub(super) fn now(&self) -> Time {
         self.now
+    }
+
+    /// When the latest boot began.
+    pub(super) fn boot_started(&self) -> Time {
+        self.boot_started
     }
 
     /// Bytes on their way to the device.
@@ -288,7 +296,8 @@ impl Device {
         }
     }
 
-    fn next_event(&self) -> Option<Time> {
+    /// When something happens next in the device.
+    pub(super) fn next_event(&self) -> Option<Time> {
         let incoming = self.incoming.front().map(|(at, _)| *at);
         let line = self.receiver.next_line_at().map(|at| at.max(self.stalled_until));
         let work = self.work.as_ref().map(Work::until);

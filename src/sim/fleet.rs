@@ -80,14 +80,14 @@ impl Fleet {
         Ok(Self { cells: (0..spec.count).map(cell).collect(), hub: OnceLock::new() })
     }
 
-    pub(super) fn cells(&self) -> &[Arc<Cell>] {
-        &self.cells
-    }
-
     /// Number of devices.
     #[must_use]
     pub fn len(&self) -> usize {
         self.cells.len()
+    }
+
+    pub(super) fn cells(&self) -> &[Arc<Cell>] {
+        &self.cells
     }
 
     /// Whether there are none.

@@ -198,7 +198,7 @@ impl Link for MemoryLink {
                 buffer_overhead: console::PACKET_OVERHEAD,
                 wire_bytes_per_s: self.spec.baud.map(|baud| f64::from(baud) / BITS_PER_BYTE),
                 framing: Framing::Console { line_length: self.spec.line_length },
-                survives_reset: !self.spec.vanishes_in_reset,
+                survives_reset: !self.spec.leaves_in_reset(),
             },
             SimTransport::Udp | SimTransport::Ble => LinkProperties {
                 safe_message: SAFE_MESSAGE.min(self.spec.buf_size as usize),

@@ -17,6 +17,7 @@ mod spec;
 mod tcp;
 mod uart;
 mod udp;
+mod usbip;
 
 pub use device::{Device, Power};
 pub use endpoint::{Endpoint, EndpointKind};
@@ -26,3 +27,7 @@ pub use gatt::{Advertisement, Air, BlePermission, BleService, BleSpec, GattClien
 pub use fleet::{DeviceHandle, Fleet, Running, SlotTruth};
 pub use server::SeenRequest;
 pub use spec::{BootMode, OnCrash, SimSpec, SimTransport, SpecError};
+pub use usbip::{
+    AttachEvent, Attacher, BoardState, BootloaderSpec, OtherFunctions, USBIP_PORT, UpdatedSpec, UsbBus, UsbId, UsbKind,
+    UsbSpec, UsbSpeed, Vhci,
+};

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::fault::FaultSpec;
 use super::firmware::{ImageHash, Version};
 use super::gatt::BleSpec;
+use super::usbip::{UsbKind, UsbSpec};
 use crate::smp::{console, group};
 
 /// How many devices one description may ask for.
@@ -119,6 +120,9 @@ pub struct SimSpec {
     pub fault: FaultSpec,
     /// More of what goes wrong, each with its own `only`.
     pub faults: Vec<FaultSpec>,
+    /// What the boards are on USB, for `flashfleet sim --usbip`. Devices with USB of their own (`cdc_acm`) vanish in a
+    /// reset wherever they are simulated.
+    pub usb: Option<UsbSpec>,
 }
 
 /// What carries the messages of a simulated device.
@@ -219,6 +223,7 @@ impl Default for SimSpec {
             ble: BleSpec::default(),
             fault: FaultSpec::default(),
             faults: Vec::new(),
+            usb: None,
         }
     }
 }
@@ -234,16 +239,19 @@ pub struct SpecError {
 }
 
 impl SimSpec {
-    /// Time from reset to the first answer, without a swap.
+    /// Time from reset to the first answer, without a swap: also what a bootloader on USB waits.
     #[must_use]
     pub fn boot(&self) -> Duration {
-        Duration::from_millis(self.boot_ms)
+        let bootloader = self.usb.as_ref().and_then(|usb| usb.bootloader.as_ref());
+        Duration::from_millis(self.boot_ms.saturating_add(bootloader.map_or(0, |bootloader| bootloader.ms)))
     }
 
-    /// Whether the host loses the device while it is in reset.
+    /// Whether the host loses the device while it is in reset: its port, or its connection.
     #[must_use]
-    pub fn vanishes(&self) -> bool {
-        self.vanishes_in_reset || self.transport == SimTransport::Ble
+    pub fn leaves_in_reset(&self) -> bool {
+        let native = |usb: &UsbSpec| usb.kind == UsbKind::CdcAcm && usb.bridge.is_none();
+        let ble = self.transport == SimTransport::Ble;
+        self.vanishes_in_reset || ble || self.usb.as_ref().is_some_and(native)
     }
 
     /// Name of the device with this index, counted from 0: `device-1` is the first.
@@ -290,8 +298,16 @@ impl SimSpec {
         );
         let version = self.version.parse::<Version>();
         require(version.is_ok(), "version", version.err().unwrap_or_default());
+        let last = self.device_name(self.count.saturating_sub(1));
         if self.transport == SimTransport::Ble {
-            self.ble.problems(&self.device_name(self.count.saturating_sub(1)), self.count, &mut problems);
+            self.ble.problems(&last, self.count, &mut problems);
+        }
+        if let Some(usb) = &self.usb {
+            if self.transport != SimTransport::Serial {
+                let message = "expected serial devices with `usb`, got others".to_owned();
+                problems.push(SpecError { field: "transport", message });
+            }
+            usb.problems(&last, self.count, &mut problems);
         }
         for fault in std::iter::once(&self.fault).chain(&self.faults) {
             fault.problems(self.count, &mut problems);

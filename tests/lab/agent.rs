@@ -174,6 +174,11 @@ impl Job {
         Ok(true)
     }
 
+    /// What it has printed so far to standard output, as far as it was taken in.
+    pub(crate) fn so_far(&self) -> &str {
+        &self.ended.out
+    }
+
     /// Sends a signal to every process of the script.
     pub(crate) fn signal(&self, signal: nix::sys::signal::Signal) -> Result<()> {
         self.agent.send(&json!({ "id": self.id, "signal": signal as i32 }))

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use flashfleet::sim::{DeviceHandle, Fleet, SimSpec, UsbBus, UsbSpec};
 use serde::Deserialize;
-use tokio::runtime::Runtime;
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
 
 use crate::agent::Job;
 use crate::error::{Context, Result, RigError};
@@ -21,7 +22,14 @@ pub(crate) struct Bench<'lab> {
     /// `flashfleet sim --attach` in the guest.
     attacher: Option<Job>,
     pub(crate) bus: UsbBus,
-    runtime: Runtime,
+    simulator: Simulator,
+}
+
+/// Where the boards live: a thread that nothing else blocks.
+struct Simulator {
+    handle: Handle,
+    /// Its end is the thread's.
+    _stop: oneshot::Sender<()>,
 }
 
 /// Boards of one kind.
@@ -49,28 +57,29 @@ pub(crate) struct Port {
 impl<'lab> Bench<'lab> {
     /// An empty bus, once the boards of earlier scenarios are gone.
     pub(crate) fn new(lab: &'lab Lab) -> Result<Self> {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+        let simulator = Simulator::start()?;
         let bus = {
-            let _context = runtime.enter();
+            let _context = simulator.handle.enter();
             UsbBus::listen(([127, 0, 0, 1], 0).into())?
         };
-        let bench = Self { lab, attacher: None, bus, runtime };
+        let bench = Self { lab, attacher: None, bus, simulator };
+        lab.run("rm -rf /run/udev/rules.d; udevadm control --reload")?;
         bench.wait_ports(0)?;
         Ok(bench)
     }
 
     /// Puts boards on the bus, by the description's `usb`.
     pub(crate) fn boards(&self, spec: &SimSpec) -> Result<Boards> {
-        let _context = self.runtime.enter();
-        let fleet = Fleet::new(spec).map_err(|error| RigError::new(format!("{error:?}")))?;
-        let numbers = self.bus.add_fleet(&fleet)?;
+        let _context = self.simulator.handle.enter();
+        let fleet = Fleet::new(spec).context("simulated boards")?;
+        let numbers = self.bus.add_fleet(&fleet).context("simulated boards")?;
         Ok(Boards { fleet, numbers })
     }
 
     /// Puts a board on the bus whose line leads elsewhere, and gives its number.
-    pub(crate) fn bridge(&self, usb: &UsbSpec) -> Result<usize> {
-        let _context = self.runtime.enter();
-        Ok(self.bus.add_bridge(usb)?)
+    pub(crate) fn bridge(&self, usb: UsbSpec) -> Result<usize> {
+        let _context = self.simulator.handle.enter();
+        self.bus.add_bridge(usb).context("bridge")
     }
 
     /// Plugs the bus into the guest, where a board that comes back is plugged in again at the same place; waits until
@@ -102,6 +111,16 @@ impl<'lab> Bench<'lab> {
                 return Err(RigError::new(format!("expected {count} ports in the guest, found {ports:#?}")));
             }
         }
+    }
+}
+
+impl Simulator {
+    fn start() -> Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let handle = runtime.handle().clone();
+        let (stop, stopped) = oneshot::channel();
+        std::thread::spawn(move || runtime.block_on(stopped));
+        Ok(Self { handle, _stop: stop })
     }
 }
 

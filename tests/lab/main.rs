@@ -12,15 +12,33 @@
 #![expect(clippy::print_stdout, reason = "what the guest says is shown where a scenario fails, or is asked for")]
 
 mod agent;
+mod bench;
 #[path = "../rig/error.rs"]
 mod error;
 #[path = "../rig/fixtures.rs"]
 mod fixtures;
+#[path = "../rig/gdb.rs"]
+mod gdb;
 mod image;
+#[path = "../rig/images.rs"]
+mod images;
 mod lab_tests;
 #[path = "../rig/leash.rs"]
 mod leash;
+#[path = "../rig/qemu.rs"]
+mod qemu;
+#[path = "../rig/qmp.rs"]
+mod qmp;
+#[path = "../rig/readback.rs"]
+mod readback;
 #[path = "../rig/report.rs"]
 mod report;
 mod station;
+mod truth;
+#[path = "../rig/uart.rs"]
+mod uart;
+mod usb_boards;
+mod usb_fleet;
+mod usb_ports;
+mod usb_trouble;
 mod vm;

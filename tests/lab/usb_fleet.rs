@@ -1,7 +1,7 @@
 //! Dozens of boards in one run, on the kernel's own USB: each leaves the bus at every reset and comes back under whatever
 //! name the kernel has free then.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use flashfleet::sim::{FaultSpec, SimSpec, UsbSpec};
 

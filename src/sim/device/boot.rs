@@ -40,7 +40,8 @@ impl Device {
     pub(super) fn boot(&mut self) {
         self.stop();
         self.boots += 1;
-        if self.spec.vanishes() {
+        self.boot_started = self.now;
+        if self.spec.leaves_in_reset() {
             self.vanish(None);
         }
         let boot = if self.fault.ignore_swap && self.flash.swap_type() != SwapType::Revert {

@@ -1,0 +1,174 @@
+//! Hot paths of failure on the kernel's own ports: boards that are pulled out, ports that refuse.
+
+use std::time::{Duration, Instant};
+
+use flashfleet::sim::{SimSpec, UsbSpec};
+
+use crate::bench::{Bench, Boards};
+use crate::error::Result;
+use crate::images::Image;
+use crate::report::Run;
+use crate::station::Station;
+use crate::truth::{assert_kept, assert_untouched, reported};
+use crate::vm::Lab;
+
+/// Runs a program as a user who may open serial ports.
+const OPERATOR: &str = "exec setpriv --reuid=1000 --regid=1000 --groups=dialout";
+/// Runs a program as a user who may not.
+const STRANGER: &str = "exec setpriv --reuid=1001 --regid=1001 --clear-groups";
+const SHORT: Duration = Duration::from_secs(60);
+
+fn new_image() -> Image {
+    Image::filler(6 * 1024, 2, 0)
+}
+
+fn spec(count: usize) -> SimSpec {
+    let usb = UsbSpec { serial_number: "T{n}".to_owned(), ..UsbSpec::default() };
+    // So slow that an upload takes several seconds.
+    SimSpec { count, boot_ms: 1000, baud: Some(57_600), usb: Some(usb), ..SimSpec::default() }
+}
+
+fn plan(count: usize) -> String {
+    format!(
+        "version: 1
+name: trouble
+images: {{ app: {{ file: new.bin }} }}
+targets:
+  - name: boards
+    match: {{ usb: \"2fe3:0004\" }}
+    link: {{ quiet: 1s, return_within: 30s }}
+    discover: 20s
+    expect: {count}
+policy: {{ deadline: 2m, attempts: 3 }}
+"
+    )
+}
+
+fn running(boards: &Boards) -> Vec<Vec<u8>> {
+    boards.devices().map(|board| board.running().unwrap().hash).collect()
+}
+
+/// Fails unless every board was flashed.
+fn assert_all_kept(run: &Run, boards: &Boards, old: &[Vec<u8>]) -> Result<()> {
+    assert_eq!((run.code, run.devices().len()), (0, boards.len()), "{run}");
+    for ((index, board), old) in boards.devices().enumerate().zip(old) {
+        assert_kept(reported(run, &format!("T{}", index + 1))?, &board, old, &new_image());
+    }
+    Ok(())
+}
+
+/// Fails unless every board is as it was, and has a verdict of this code.
+fn assert_none_touched(run: &Run, boards: &Boards, old: &[Vec<u8>], code: &str) -> Result<()> {
+    assert_eq!((run.code, run.devices().len()), (102, boards.len()), "{run}");
+    for ((index, board), old) in boards.devices().enumerate().zip(old) {
+        assert_untouched(reported(run, &format!("T{}", index + 1))?, &board, old, "error", code);
+        assert_eq!((board.boots(), board.bytes_written()), (0, 0), "{run}");
+    }
+    Ok(())
+}
+
+#[test]
+fn usb_board_pulled_out_in_mid_upload_passes_once_it_is_back_and_is_an_error_otherwise() -> Result<()> {
+    let lab = Lab::take()?;
+    let (station, mut bench) = (Station::new(&lab)?, Bench::new(&lab)?);
+    station.file("new.bin", new_image().bytes)?;
+    let boards = bench.boards(&spec(4))?;
+    let old = running(&boards);
+    bench.attach(4)?;
+    let run = station.start("pulled", &plan(4), "")?;
+    let until = Instant::now() + SHORT;
+    let (back, gone) = (1, 2);
+    for index in [back, gone] {
+        let board = boards.device(index);
+        while board.bytes_written() < 2048 {
+            assert!(Instant::now() < until, "board {index} has {} bytes", board.bytes_written());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert!(board.bytes_written() < new_image().bytes.len() as u64);
+        bench.bus.unplug(boards.numbers.start + index);
+    }
+    std::thread::sleep(Duration::from_secs(3));
+    bench.bus.plug(boards.numbers.start + back);
+    let run = run.wait()?;
+    assert_eq!((run.code, run.devices().len()), (100, 4), "{run}");
+    for index in [0, back, 3] {
+        let reported = reported(&run, &format!("T{}", index + 1))?;
+        assert_kept(reported, &boards.device(index), &old[index], &new_image());
+        let attempts = reported["attempts"].as_u64().unwrap();
+        assert_eq!(attempts > 1, index == back, "{reported:#}");
+    }
+    let lost = reported(&run, &format!("T{}", gone + 1))?;
+    println!("{:#}", lost["cause"]);
+    assert_eq!((&lost["verdict"], &lost["cause"]["class"]), (&"error".into(), &"link".into()), "{lost:#}");
+    // Put back for the sake of the question what it runs: what it ran before.
+    bench.bus.plug(boards.numbers.start + gone);
+    bench.wait_ports(4)?;
+    let board = boards.device(gone);
+    while board.running().is_none() {
+        assert!(Instant::now() < until + SHORT, "{:?}", board.power());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert_untouched(lost, &board, &old[gone], "error", lost["cause"]["code"].as_str().unwrap());
+    Ok(())
+}
+
+/// Flashes two boards whose ports refuse for 3 s whenever they appear.
+fn flash_where_ports_refuse(how: &str) -> Result<()> {
+    let lab = Lab::take()?;
+    let (station, mut bench) = (Station::new(&lab)?, Bench::new(&lab)?);
+    station.file("new.bin", new_image().bytes)?;
+    let boards = bench.boards(&spec(2))?;
+    let old = running(&boards);
+    let mut refuser = lab.start(&format!("exec python3 /lab/refuse.py {how} 3"))?;
+    refuser.wait_for_line("ready", SHORT)?;
+    bench.attach(2)?;
+    let run = station.start_by(OPERATOR, how, &plan(2), "")?.wait()?;
+    assert_all_kept(&run, &boards, &old)?;
+    for board in run.devices() {
+        assert_eq!(board["attempts"], 1, "{board:#}");
+    }
+    refuser.is_over()?;
+    // At the beginning and after each of two resets.
+    assert_eq!(refuser.so_far().matches("refused").count(), 6, "{}", refuser.so_far());
+    Ok(())
+}
+
+#[test]
+fn usb_port_that_is_held_for_3_s_whenever_it_appears_is_tried_again() -> Result<()> {
+    flash_where_ports_refuse("hold")
+}
+
+#[test]
+fn usb_port_that_is_forbidden_for_3_s_whenever_it_appears_is_tried_again() -> Result<()> {
+    flash_where_ports_refuse("forbid")
+}
+
+#[test]
+fn usb_port_that_stays_forbidden_is_told_with_the_group_that_may() -> Result<()> {
+    let lab = Lab::take()?;
+    let (station, mut bench) = (Station::new(&lab)?, Bench::new(&lab)?);
+    station.file("new.bin", new_image().bytes)?;
+    let boards = bench.boards(&spec(2))?;
+    let old = running(&boards);
+    bench.attach(2)?;
+    let run = station.start_by(STRANGER, "stranger", &plan(2), "")?.wait()?;
+    println!("{run}");
+    assert_none_touched(&run, &boards, &old, "station.denied")?;
+    Ok(())
+}
+
+#[test]
+fn usb_port_that_another_process_holds_is_told_with_its_name() -> Result<()> {
+    let lab = Lab::take()?;
+    let (station, mut bench) = (Station::new(&lab)?, Bench::new(&lab)?);
+    station.file("new.bin", new_image().bytes)?;
+    let boards = bench.boards(&spec(2))?;
+    let old = running(&boards);
+    bench.attach(2)?;
+    let mut holder = lab.start(&format!("{OPERATOR} python3 /lab/refuse.py hold 1000"))?;
+    holder.wait_for_line("refused", SHORT)?;
+    let run = station.start_by(OPERATOR, "held", &plan(2), "")?.wait()?;
+    println!("{run}");
+    assert_none_touched(&run, &boards, &old, "station.busy")?;
+    Ok(())
+}
