@@ -13,6 +13,9 @@
 
 mod agent;
 mod bench;
+mod ble_air;
+mod ble_fleet;
+mod ble_trouble;
 #[path = "../rig/error.rs"]
 mod error;
 #[path = "../rig/fixtures.rs"]
