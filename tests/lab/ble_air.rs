@@ -24,7 +24,7 @@ const SWITCHED_ON: Duration = Duration::from_secs(90);
 pub(crate) struct Air {
     /// BlueZ in the guest; it goes before the air does.
     _bluez: Job,
-    _radio: Leash,
+    radio: Leash,
     fleets: Vec<Fleet>,
     _endpoints: Vec<Endpoint>,
     _simulator: Simulator,
@@ -49,12 +49,19 @@ impl Air {
         let ports = attachments(&radio, adapters)?;
         let mut bluez = lab.start(&format!("exec /lab/bluez.sh {}", ports.join(" ")))?;
         bluez.wait_for_line("ready", SWITCHED_ON)?;
-        Ok(Self { _bluez: bluez, _radio: radio, fleets, _endpoints: endpoints, _simulator: simulator })
+        Ok(Self { _bluez: bluez, radio, fleets, _endpoints: endpoints, _simulator: simulator })
     }
 
     /// The truth about a device of the fleet with this number, both from 0.
     pub(crate) fn device(&self, fleet: usize, index: usize) -> DeviceHandle {
         self.fleets[fleet].device(index)
+    }
+}
+
+impl Drop for Air {
+    fn drop(&mut self) {
+        // Shown where the scenario fails.
+        println!("air:\n{}", self.radio.printed());
     }
 }
 
