@@ -146,15 +146,13 @@ fn of_the_whole_format_only_what_is_for_later_is_refused() {
         .iter()
         .map(|item| (item.code, item.place.as_ref().unwrap().text.as_str()))
         .collect();
-    assert_eq!(found, [("plan.not_supported", "shell"), ("plan.not_supported", "ble")], "{diagnostics}");
+    assert_eq!(found, [("plan.not_supported", "shell")], "{diagnostics}");
     assert!(SCHEMA.is_valid(&as_json(WHOLE)));
 
-    let now = WHOLE
-        .replace("      - shell: { run: \"selftest\", expect: \"PASS\" }\n", "")
-        .replace("  - name: beacons\n    match: { ble: \"Beacon-[0-9A-F]{4}\" }\n", "");
+    let now = WHOLE.replace("      - shell: { run: \"selftest\", expect: \"PASS\" }\n", "");
     let plan = read(&now).unwrap();
     let names: Vec<&str> = plan.targets.iter().map(|target| target.name.as_str()).collect();
-    assert_eq!(names, ["sensors", "gateways", "racks", "jigs", "pretend"]);
+    assert_eq!(names, ["sensors", "beacons", "gateways", "racks", "jigs", "pretend"]);
     assert_eq!(plan.targets[0].expect.to_string(), "24");
     assert_eq!(plan.targets[1].expect.to_string(), "1..");
     assert_eq!(plan.policy.recover, ["power-cycle", "{hub_path}"]);

@@ -239,7 +239,6 @@ async fn a_selector_must_mean_one_device() {
         "{cause}"
     );
     assert_eq!(find("usb:1915:.*").await.unwrap_err().code, "device.not_found");
-    assert_eq!(find("ble:Beacon").await.unwrap_err().code, "cli.not_supported");
 
     // A port that is named by its own name is followed as well.
     let named = find("serial:/dev/ttyFAKE0").await.unwrap();

@@ -93,7 +93,8 @@ pub(super) fn text(peripherals: &[ListedPeripheral]) -> String {
     };
     let widths: [usize; 5] = std::array::from_fn(width);
     let mut lines = rows.iter().map(|row| {
-        let cells: Vec<String> = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        let cells: Vec<String> =
+            row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
         cells.join("  ").trim_end().to_owned() + "\n"
     });
     let mut text = lines.next().unwrap_or_default();

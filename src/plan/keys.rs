@@ -245,7 +245,7 @@ pub(super) static LINK: Table = Table {
         opt(
             "mtu",
             Kind::AutoOr(&Kind::Whole(23, 65_507)),
-            "Largest BLE write or UDP datagram, in bytes. Default: auto.",
+            "Largest UDP datagram, or most of the BLE MTU that is used, in bytes. Default: auto.",
         ),
     ],
 };

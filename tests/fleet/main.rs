@@ -1,6 +1,7 @@
 //! Whole runs against simulated devices in virtual time: scheduler, reporter and device actors as they are, every verdict
 //! held against what is true of the device.
 
+mod adapters;
 mod ble;
 mod happy;
 mod interrupts;

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::super::link::{Connector, Link, LinkError, LinkErrorKind};
 use super::central::{Gatt, Peripheral, PeripheralEvent, SMP_CHARACTERISTIC, SMP_SERVICE};
-use super::errors::{disconnected, limited, not_smp};
+use super::errors::{disconnected, limited, not_paired, not_smp};
 use super::hub::{BleHub, CALL_WITHIN, lock};
 use super::link::{ATT_HEADER, BleLink, Hold, SMALLEST_MTU};
 use super::locate::{Located, Wanted};
@@ -27,9 +27,9 @@ const BACKOFF: Duration = Duration::from_secs(1);
 pub(super) const CONNECT_WITHIN: Duration = Duration::from_secs(20);
 /// How long reading the services may take: some 30 exchanges at the slowest usual connection interval (100 ms), twice.
 pub(super) const DISCOVER_WITHIN: Duration = Duration::from_secs(10);
-/// How long subscribing may take: one exchange. Where the peripheral wants encryption, pairing with it takes place
-/// meanwhile, for which people may have to be asked: 30 s is the specification's own limit (Vol 3 Part H, 3.4).
-pub(super) const SUBSCRIBE_WITHIN: Duration = Duration::from_secs(30);
+/// How long subscribing may take: one exchange. Where the peripheral asks for encryption, the system pairs with it by itself,
+/// which takes up to 3 s; where that needs a person, or does not work, BlueZ 5.82 was seen not to answer any more.
+pub(super) const SUBSCRIBE_WITHIN: Duration = Duration::from_secs(10);
 /// How long a link of the same run may take to let the device go.
 const DOOR_WITHIN: Duration = Duration::from_secs(10);
 
@@ -230,7 +230,12 @@ async fn prepare(peripheral: &dyn Peripheral, address: &str) -> Result<Prepared,
     limited("connect the device", CONNECT_WITHIN, peripheral.connect()).await?;
     let gatt = limited("read the device's services", DISCOVER_WITHIN, peripheral.discover()).await?;
     let with_response = examine(&gatt, &name)?;
-    let events = limited("subscribe to the device", SUBSCRIBE_WITHIN, peripheral.subscribe()).await?;
+    let subscribed = timeout(SUBSCRIBE_WITHIN, peripheral.subscribe()).await;
+    // It has just answered every question about its services: what it does not answer is this one.
+    let events = subscribed.map_err(|_elapsed| {
+        let waited = SUBSCRIBE_WITHIN.as_secs();
+        not_paired(&name, format_args!("the subscription to its answers was not confirmed within {waited} s"))
+    })??;
     Ok(Prepared { events, mtu: gatt.mtu, with_response })
 }
 
@@ -249,7 +254,10 @@ fn examine(gatt: &Gatt, name: &str) -> Result<bool, LinkError> {
     };
     let all = &service.characteristics;
     let Some(smp) = all.iter().find(|characteristic| characteristic.uuid == SMP_CHARACTERISTIC) else {
-        return Err(not_smp(name, format_args!("its SMP service has no characteristic {SMP_CHARACTERISTIC}")));
+        return Err(not_smp(
+            name,
+            format_args!("its SMP service has no characteristic {SMP_CHARACTERISTIC}"),
+        ));
     };
     if !smp.notify || !(smp.write || smp.write_without_response) {
         return Err(not_smp(name, "its SMP characteristic cannot be written or does not notify"));
@@ -271,7 +279,9 @@ fn may_pass(kind: LinkErrorKind) -> bool {
 fn in_vain(address: &str, last: &LinkError) -> LinkError {
     LinkError {
         kind: LinkErrorKind::Unreachable,
-        message: format!("expected a connection with ble:{address} in {TRIES} tries, the last one failed: {last}"),
+        message: format!(
+            "expected a connection with ble:{address} in {TRIES} tries, the last one failed: {last}"
+        ),
         help: last.help.clone(),
         source: last.source.clone(),
     }

@@ -24,7 +24,8 @@ pub(in super::super) async fn candidates(
     let mut found: Vec<Candidate> = heard
         .into_iter()
         .map(|(sighting, matched)| {
-            let claim = patterns.iter().any(|pattern| pattern.as_str().eq_ignore_ascii_case(&sighting.seen.address));
+            let claim =
+                patterns.iter().any(|pattern| pattern.as_str().eq_ignore_ascii_case(&sighting.seen.address));
             candidate(hub, &sighting, matched == BleMatch::Name, &target.link, claim)
         })
         .collect();
@@ -68,7 +69,11 @@ pub(in super::super) async fn find(
             Err(Cause::new(
                 Class::Plan,
                 "device.several",
-                format!("expected one Bluetooth device called `{name}`, heard {}: {}", list.len(), list.join(", ")),
+                format!(
+                    "expected one Bluetooth device called `{name}`, heard {}: {}",
+                    list.len(),
+                    list.join(", ")
+                ),
                 "name one of them by its address",
             ))
         }

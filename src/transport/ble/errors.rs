@@ -65,7 +65,7 @@ pub fn not_paired(address: &str, said: impl Display) -> LinkError {
     LinkError::new(
         LinkErrorKind::PairingRequired,
         format!(
-            "expected to be let in by {address} as it is, it wants an encrypted or authenticated connection: {said}"
+            "expected {address} to let this machine in, it wants a bond (an encrypted or authenticated connection): {said}"
         ),
         format!(
             "bond this machine with it once: run `bluetoothctl`, in it `agent KeyboardDisplay`, `scan le`, `pair {mac}` and \

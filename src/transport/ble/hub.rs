@@ -160,9 +160,9 @@ impl BleHub {
         let mut here = BTreeMap::new();
         for adapter in adapters {
             // The turn outlives the system's handle of the adapter.
-            let (turn, listened) = radios.get(adapter.name()).map_or_else(Default::default, |old| {
-                (Arc::clone(&old.turn), Arc::clone(&old.listened))
-            });
+            let (turn, listened) = radios
+                .get(adapter.name())
+                .map_or_else(Default::default, |old| (Arc::clone(&old.turn), Arc::clone(&old.listened)));
             here.insert(adapter.name().to_owned(), Arc::new(Radio { adapter, turn, listened }));
         }
         *radios = here;
@@ -227,14 +227,16 @@ impl BleHub {
         radio.must_be_on().await?;
         let scan = Scan { adapter: Arc::clone(&radio.adapter), turn: Some(turn) };
         limited("start a scan", CALL_WITHIN, radio.adapter.start_scan()).await?;
-        let mut left = within;
-        while !left.is_zero() {
-            let pause = left.min(POLL);
-            sleep(pause).await;
+        let begin = Instant::now();
+        let mut counted = Duration::ZERO;
+        while counted < within {
+            sleep((within - counted).min(POLL)).await;
             let heard = limited("tell what it hears", CALL_WITHIN, radio.adapter.heard()).await?;
+            // A system that is slow to answer listens all the same.
+            let listened = begin.elapsed();
+            *lock(&radio.listened) += listened - counted;
+            counted = listened;
             self.note(radio.name(), heard);
-            *lock(&radio.listened) += pause;
-            left -= pause;
         }
         scan.stop().await
     }
@@ -250,7 +252,8 @@ impl BleHub {
             let first = book.first_heard(&seen.address).unwrap_or(now);
             let key = (seen.address.clone(), adapter.to_owned());
             // A name comes in a packet of its own, and not every time.
-            let name = seen.name.clone().or_else(|| book.heard.get(&key).and_then(|old| old.seen.name.clone()));
+            let name =
+                seen.name.clone().or_else(|| book.heard.get(&key).and_then(|old| old.seen.name.clone()));
             let seen = Advertisement { name, ..seen };
             book.heard.insert(key, Sighting { seen, adapter: adapter.to_owned(), first, last: now });
         }
@@ -267,7 +270,11 @@ impl BleHub {
             let best = by_address.entry(&sighting.seen.address).or_insert(sighting);
             let assigned = book.assigned.get(&sighting.seen.address);
             let rank = |sighting: &Sighting| {
-                (assigned == Some(&sighting.adapter), sighting.strength(), std::cmp::Reverse(sighting.adapter.clone()))
+                (
+                    assigned == Some(&sighting.adapter),
+                    sighting.strength(),
+                    std::cmp::Reverse(sighting.adapter.clone()),
+                )
             };
             if rank(sighting) > rank(best) {
                 *best = sighting;
@@ -362,7 +369,11 @@ impl BleHub {
 
 impl Book {
     fn first_heard(&self, address: &str) -> Option<Instant> {
-        self.heard.values().filter(|sighting| sighting.seen.address == address).map(|sighting| sighting.first).min()
+        self.heard
+            .values()
+            .filter(|sighting| sighting.seen.address == address)
+            .map(|sighting| sighting.first)
+            .min()
     }
 }
 

@@ -20,6 +20,9 @@ pub(super) const NAME_SETTLE: Duration = Duration::from_secs(3);
 /// How long is listened at least where a person gave a name: a second device of that name must have its chance.
 const FIND_SETTLE: Duration = Duration::from_secs(3);
 
+/// How long several adapters listen at least, so that each one's devices are chosen among what all of them hear.
+const SPREAD: Duration = Duration::from_secs(1);
+
 /// Which device is wanted.
 #[derive(Debug, Clone)]
 pub(super) struct Wanted {
@@ -84,8 +87,7 @@ impl BleHub {
         if heirs.first()?.first.elapsed() < NAME_SETTLE {
             return None;
         }
-        let mut addresses: Vec<String> =
-            heirs.iter().map(|sighting| sighting.seen.address.clone()).collect();
+        let mut addresses: Vec<String> = heirs.iter().map(|sighting| sighting.seen.address.clone()).collect();
         addresses.sort();
         addresses.dedup();
         match <[String; 1]>::try_from(addresses) {
@@ -133,7 +135,9 @@ impl BleHub {
             };
             self.fresh().into_iter().filter_map(fit).collect()
         };
-        let enough = || most.is_some_and(|most| matching().len() >= most).then_some(());
+        let begin = Instant::now();
+        let all_heard = || radios.len() == 1 || begin.elapsed() >= SPREAD;
+        let enough = || (all_heard() && most.is_some_and(|most| matching().len() >= most)).then_some(());
         self.listen(&radios, self.time_left(target, within), enough).await?;
         Ok(matching())
     }
@@ -160,9 +164,7 @@ impl BleHub {
         let radios = self.radios().await?;
         let found = || -> Vec<Sighting> { self.fresh().into_iter().filter(&fits).collect() };
         let begin = Instant::now();
-        let enough = || {
-            ((is_address || begin.elapsed() >= FIND_SETTLE) && !found().is_empty()).then_some(())
-        };
+        let enough = || ((is_address || begin.elapsed() >= FIND_SETTLE) && !found().is_empty()).then_some(());
         self.listen(&radios, LOCATE_WITHIN, enough).await?;
         Ok(found())
     }

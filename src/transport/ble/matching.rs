@@ -19,7 +19,9 @@ pub enum BleMatch {
 /// # Errors
 /// What was expected and what the peripheral is.
 pub fn matches_ble(patterns: &[Pattern], seen: &Advertisement) -> Result<BleMatch, Mismatch> {
-    let is = |pattern: &Pattern| is_address(pattern.as_str()) && pattern.as_str().eq_ignore_ascii_case(&seen.address);
+    let is = |pattern: &Pattern| {
+        is_address(pattern.as_str()) && pattern.as_str().eq_ignore_ascii_case(&seen.address)
+    };
     if patterns.iter().any(is) {
         return Ok(BleMatch::Address);
     }
@@ -33,9 +35,17 @@ pub fn matches_ble(patterns: &[Pattern], seen: &Advertisement) -> Result<BleMatc
     let expected: Vec<&str> = patterns.iter().map(Pattern::as_str).collect();
     let expected = expected.join("` or `");
     Err(if by_address {
-        Mismatch { key: "ble", expected: format!("{expected}` and an SMP service that is advertised, or `the address as it is"), actual: Some(seen.address.clone()) }
+        Mismatch {
+            key: "ble",
+            expected: format!("{expected}` and an SMP service that is advertised, or `the address as it is"),
+            actual: Some(seen.address.clone()),
+        }
     } else {
-        Mismatch { key: "ble", expected, actual: Some(seen.name.clone().unwrap_or_else(|| seen.address.clone())) }
+        Mismatch {
+            key: "ble",
+            expected,
+            actual: Some(seen.name.clone().unwrap_or_else(|| seen.address.clone())),
+        }
     })
 }
 
@@ -43,7 +53,8 @@ pub fn matches_ble(patterns: &[Pattern], seen: &Advertisement) -> Result<BleMatc
 pub(in super::super) fn is_address(text: &str) -> bool {
     let pairs: Vec<&str> = text.split(':').collect();
     let is_pair = |pair: &&str| pair.len() == 2 && pair.bytes().all(|byte| byte.is_ascii_hexdigit());
-    (pairs.len() == 6 && pairs.iter().all(is_pair)) || (text.len() == 36 && uuid::Uuid::parse_str(text).is_ok())
+    (pairs.len() == 6 && pairs.iter().all(is_pair))
+        || (text.len() == 36 && uuid::Uuid::parse_str(text).is_ok())
 }
 
 /// An address as `Advertisement` writes it.
@@ -80,10 +91,7 @@ mod tests {
         assert_eq!(matches_ble(&one, &seen("F0:F1:F2:F3:F4:00", Some("x"), false)), Ok(BleMatch::Address));
         assert!(matches_ble(&one, &seen("F0:F1:F2:F3:F4:01", Some("x"), true)).is_err());
         let uuid = "0e1f8a5c-0001-4b8e-a1f5-aabbccddeeff";
-        assert_eq!(
-            matches_ble(&patterns(&[uuid]), &seen(&normal(uuid), None, false)),
-            Ok(BleMatch::Address)
-        );
+        assert_eq!(matches_ble(&patterns(&[uuid]), &seen(&normal(uuid), None, false)), Ok(BleMatch::Address));
     }
 
     #[test]

@@ -7,9 +7,12 @@
 //!   is the address where a device has no name: `Name` is what counts.
 //! - `connect` waits for the discovery of services, 30 s, also where the connection is lost meanwhile.
 //! - `Disconnect` takes 2 s. On a connection that is only coming about it ends that.
+//! - Where a peripheral asks for a bond and pairing fails (no agent), `StartNotify` never answers.
 //! - The MTU is a property of each characteristic, read when services are read; before, btleplug says 23.
 //! - A scan filter on services hides peripherals that do not advertise theirs, and its name is looked at by nobody: so the
 //!   scan has none.
+//! - Where the message bus itself dies, bluez-async panics in a task of its own when a stream is dropped: a line on standard
+//!   error, and no more than that.
 //! - btleplug's streams end with a task of the runtime: they live in tasks here, never in what a caller may drop after it.
 
 use std::collections::HashMap;
@@ -45,6 +48,8 @@ const BUS_WITHIN: Duration = Duration::from_secs(5);
 const LOOK_AT_CONNECTION: Duration = Duration::from_secs(1);
 /// How often is looked whether a connection has ended.
 const LOOK_FOR_END: Duration = Duration::from_millis(100);
+/// How often is looked whether the adapter is why a connection ended.
+const LOOKS_FOR_REASON: u32 = 5;
 /// Notifications kept per device; more are thrown away. A message of 2 kB in the smallest packets has 103.
 const QUEUE: usize = 1024;
 /// Events of an adapter kept for each of its connections.
@@ -168,9 +173,7 @@ impl Adapter for SystemAdapter {
     }
 
     async fn is_powered(&self) -> Result<bool, LinkError> {
-        let state = self.adapter.adapter_state().await;
-        // Some systems do not know it at first.
-        Ok(state.map_err(|error| classify(&error, &self.name))? != CentralState::PoweredOff)
+        is_on(&self.adapter, &self.name).await
     }
 
     async fn start_scan(&self) -> Result<(), LinkError> {
@@ -207,6 +210,31 @@ impl Adapter for SystemAdapter {
     }
 }
 
+/// Whether an adapter is on. Some systems do not know it at first: that counts as on.
+async fn is_on(adapter: &platform::Adapter, name: &str) -> Result<bool, LinkError> {
+    let failed = |error| classify(&error, name);
+    if adapter.adapter_state().await.map_err(failed)? != CentralState::PoweredOff {
+        return Ok(true);
+    }
+    // btleplug says the same where BlueZ is gone, or the adapter.
+    adapter.adapter_info().await.map_err(failed)?;
+    Ok(false)
+}
+
+/// Why a connection ended: where its adapter was switched off, that. BlueZ ends connections first and tells of the
+/// adapter some 100 ms later.
+async fn reason(adapter: &platform::Adapter, adapter_name: &str, address: &str, why: &str) -> LinkError {
+    for _ in 0..LOOKS_FOR_REASON {
+        match timeout(LOOK_AT_CONNECTION, is_on(adapter, adapter_name)).await {
+            Ok(Ok(true)) => sleep(LOOK_FOR_END).await,
+            Ok(Ok(false)) => return adapter_off(adapter_name),
+            Ok(Err(error)) if error.kind == LinkErrorKind::NoBluetooth => return error,
+            Ok(Err(_)) | Err(_) => break,
+        }
+    }
+    disconnected(address, why)
+}
+
 /// What is heard of a peripheral in the scan under way; `None` where the system only remembers it.
 async fn advertisement(peripheral: &platform::Peripheral) -> Option<Advertisement> {
     // One that the system has just forgotten is not there.
@@ -226,7 +254,8 @@ async fn advertisement(peripheral: &platform::Peripheral) -> Option<Advertisemen
 /// The MAC address, or the system's own id where it does not tell one.
 fn address_of(peripheral: &platform::Peripheral) -> String {
     let address = peripheral.address();
-    if address == BDAddr::default() { peripheral.id().to_string() } else { address.to_string() }.to_ascii_uppercase()
+    if address == BDAddr::default() { peripheral.id().to_string() } else { address.to_string() }
+        .to_ascii_uppercase()
 }
 
 #[derive(Debug)]
@@ -278,6 +307,7 @@ impl SystemPeripheral {
                     },
                     event = events.recv() => match event {
                         Ok(AdapterEvent::Disconnected(other)) if other == id => break "the connection ended",
+                        // Its connections end too, so this is only sooner.
                         Ok(AdapterEvent::Off) => break "the adapter was switched off",
                         // Looked at every second anyway.
                         _ => {}
@@ -296,11 +326,7 @@ impl SystemPeripheral {
                     notified(notification.value);
                 }
             }
-            let off = timeout(LOOK_AT_CONNECTION, adapter.adapter_state()).await;
-            let error = match off {
-                Ok(Ok(CentralState::PoweredOff)) => adapter_off(&adapter_name),
-                _ => disconnected(&address, why),
-            };
+            let error = reason(&adapter, &adapter_name, &address, why).await;
             // Nobody may be there to hear it.
             let _ = sender.send(PeripheralEvent::Disconnected(error)).await;
         });
@@ -317,10 +343,11 @@ impl Peripheral for SystemPeripheral {
     async fn discover(&self) -> Result<Gatt, LinkError> {
         self.peripheral.discover_services().await.map_err(|error| classify(&error, &self.address))?;
         let services = self.peripheral.services();
-        let smp = services.iter().filter(|service| service.uuid == SMP_SERVICE);
-        let smp = smp.flat_map(|service| &service.characteristics);
-        *lock(&self.characteristic) =
-            smp.filter(|characteristic| characteristic.uuid == SMP_CHARACTERISTIC).next_back().cloned();
+        let mut smp = services.iter().filter(|service| service.uuid == SMP_SERVICE);
+        let smp = smp.find_map(|service| {
+            service.characteristics.iter().find(|characteristic| characteristic.uuid == SMP_CHARACTERISTIC)
+        });
+        *lock(&self.characteristic) = smp.cloned();
         let services = services.into_iter().map(|service| Service {
             uuid: service.uuid,
             characteristics: service.characteristics.iter().map(characteristic).collect(),

@@ -76,7 +76,9 @@ fn classify_named(named: &Named<'_>, what: &str) -> LinkError {
         | "org.bluez.Error.AuthenticationCanceled" => not_paired(what, says),
         // ATT errors 0x05 (authentication), 0x08 (authorisation), 0x0c (key size), 0x0f (encryption), where they have no name.
         "org.bluez.Error.Failed"
-            if ["0x05", "0x08", "0x0c", "0x0f"].iter().any(|code| says.ends_with(&format!("ATT error: {code}"))) =>
+            if ["0x05", "0x08", "0x0c", "0x0f"]
+                .iter()
+                .any(|code| says.ends_with(&format!("ATT error: {code}"))) =>
         {
             not_paired(what, says)
         }
