@@ -42,7 +42,7 @@ targets:
     link: {{ quiet: 1s, return_within: 60s }}
     discover: 30s
     expect: {expect}
-policy: {{ attempts: 3, deadline: 4m }}
+policy: {{ attempts: 3, per_adapter: 4, deadline: 4m }}
 "
     )
 }
