@@ -20,8 +20,7 @@ fn lab_scripts_end_as_they_end_in_a_shell() -> Result<()> {
     let long = lab.run("head -c 3000000 /dev/zero | tr '\\0' x")?;
     assert!(long.len() == 3_000_000 && long.bytes().all(|byte| byte == b'x'), "{}", long.len());
     // Two at once, one of which is stopped by the other's end.
-    let mut waiting =
-        lab.start("trap 'echo asked to end; exit 3' TERM; echo up; while :; do sleep 0.1; done")?;
+    let mut waiting = lab.start("trap 'echo asked to end; exit 3' TERM; echo up; while :; do sleep 0.1; done")?;
     waiting.wait_for_line("up", SHORT)?;
     assert!(!waiting.is_over()?);
     assert_eq!(lab.run("echo beside")?, "beside\n");
@@ -39,9 +38,7 @@ fn lab_script_that_never_ends_is_killed_and_told() -> Result<()> {
     assert!(error.contains("did not end") && error.contains("before"), "{error}");
     let child = error.lines().find(|line| line.parse::<u32>().is_ok()).unwrap().to_owned();
     let until = Instant::now() + SHORT;
-    while lab.run(&format!("[ -d /proc/{child} ] && grep -v Z /proc/{child}/stat | wc -l || echo 0"))?.trim()
-        != "0"
-    {
+    while lab.run(&format!("[ -d /proc/{child} ] && grep -v Z /proc/{child}/stat | wc -l || echo 0"))?.trim() != "0" {
         assert!(Instant::now() < until, "its child lives");
     }
     Ok(())

@@ -9,10 +9,7 @@
 //! the guest's sysfs.
 
 #![expect(clippy::unwrap_used, reason = "a broken rig ends the test that needed it")]
-#![expect(
-    clippy::print_stdout,
-    reason = "what the guest says is shown where a scenario fails, or is asked for"
-)]
+#![expect(clippy::print_stdout, reason = "what the guest says is shown where a scenario fails, or is asked for")]
 
 mod agent;
 mod bench;

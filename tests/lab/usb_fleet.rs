@@ -88,8 +88,7 @@ fn moved(before: &[Port], after: &[Port]) -> Result<usize> {
         let new = &after[serial_number];
         // Where a board is plugged in stays.
         assert_eq!(old.hub_path, new.hub_path);
-        let taken =
-            before.values().any(|other| other.path == new.path && other.serial_number != new.serial_number);
+        let taken = before.values().any(|other| other.path == new.path && other.serial_number != new.serial_number);
         moved += usize::from(taken);
         println!("{serial_number:<8} {:<8} {:<16} {:<16}", new.hub_path, old.path, new.path);
     }

@@ -181,21 +181,13 @@ fn usb_board_that_enumerates_after_20_s_is_waited_for_as_long_as_the_plan_says()
         )
     };
     let start = Instant::now();
-    let run =
-        station.run("late", &plan(&[target("PATIENT", "60s"), target("HASTY", "8s")].join("\n")), "")?;
+    let run = station.run("late", &plan(&[target("PATIENT", "60s"), target("HASTY", "8s")].join("\n")), "")?;
     assert!(start.elapsed() > Duration::from_secs(20));
     assert_eq!(run.code, 100, "{run}");
     assert_kept(reported(&run, "PATIENT")?, &patient.device(0), &old, &new_image());
     let gone = reported(&run, "HASTY")?;
-    assert_eq!(
-        (&gone["verdict"], &gone["cause"]["code"]),
-        (&"failed".into(), &"device.never_returned".into()),
-        "{gone:#}"
-    );
+    assert_eq!((&gone["verdict"], &gone["cause"]["code"]), (&"failed".into(), &"device.never_returned".into()), "{gone:#}");
     // It is on test, whatever became of it later.
-    assert!(
-        !hasty.device(0).running().is_some_and(|running| running.confirmed && running.hash != old),
-        "{gone:#}"
-    );
+    assert!(!hasty.device(0).running().is_some_and(|running| running.confirmed && running.hash != old), "{gone:#}");
     Ok(())
 }
