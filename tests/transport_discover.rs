@@ -1,6 +1,8 @@
 //! Discovery over a list of ports that does not exist.
 #![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
 
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -9,21 +11,22 @@ use flashfleet::cause::Class;
 use flashfleet::identity::UsbIdentity;
 use flashfleet::plan::{Expect, LinkOptions, Match, MatchKind, Pattern, Target, UdpTarget};
 use flashfleet::transport::{
-    Address, Candidate, Discovery, LinkError, LinkErrorKind, MAX_ADDRESSES, Port, Ports,
+    Address, Candidate, Discovery, Firmware, LinkError, LinkErrorKind, MAX_ADDRESSES, Port, Ports,
 };
 
 /// Ports that a test plugs in and out.
 #[derive(Debug, Default)]
-struct FakePorts(Mutex<Vec<Port>>);
+struct FakePorts(Mutex<Vec<Port>>, AtomicU64);
 
 impl FakePorts {
     fn discovery(ports: Vec<Port>) -> (Arc<Self>, Discovery) {
-        let fake = Arc::new(Self(Mutex::new(ports)));
+        let fake = Arc::new(Self(Mutex::new(ports), AtomicU64::new(0)));
         (Arc::clone(&fake), Discovery::with_ports(fake))
     }
 
     fn set(&self, ports: Vec<Port>) {
         *self.0.lock().unwrap() = ports;
+        self.1.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -31,6 +34,10 @@ impl FakePorts {
 impl Ports for FakePorts {
     async fn ports(&self, _globs: &[glob::Pattern]) -> Result<Vec<Port>, LinkError> {
         Ok(self.0.lock().unwrap().clone())
+    }
+
+    fn stamp(&self) -> Option<u64> {
+        Some(self.1.load(Ordering::Relaxed))
     }
 }
 
@@ -78,6 +85,8 @@ fn addresses(found: &[Candidate]) -> Vec<&str> {
 
 /// Where a connector goes by now: it fails, as the port does not exist, and says which one it tried.
 async fn tries(candidate: &Candidate) -> (LinkErrorKind, String) {
+    // Ports are looked at fifty times a second at most.
+    tokio::time::sleep(Duration::from_millis(30)).await;
     let error = candidate.connector.connect().await.err().unwrap();
     (error.kind, candidate.connector.address())
 }
@@ -100,8 +109,16 @@ async fn usb_devices_are_searched_for_and_followed() {
 
     // The boards come back with each other's names, one of them in its bootloader.
     ports.set(vec![usb("/dev/ttyFAKE0", 4, 0, "B", "1-2"), usb("/dev/ttyFAKE7", 0x100, 0, "?", "1-1")]);
-    assert_eq!(tries(&found[0]).await, (LinkErrorKind::NotFound, "serial:/dev/ttyFAKE7".to_owned()));
     assert_eq!(tries(&found[1]).await, (LinkErrorKind::NotFound, "serial:/dev/ttyFAKE0".to_owned()));
+    assert_eq!(tries(&found[0]).await.1, "serial:/dev/ttyFAKE0", "a bootloader is not the application");
+    found[0].connector.expect(Firmware::Bootloader);
+    assert_eq!(tries(&found[0]).await, (LinkErrorKind::NotFound, "serial:/dev/ttyFAKE7".to_owned()));
+    assert_eq!(addresses(&discovery.discover(&sensors).await.unwrap()), ["serial:/dev/ttyFAKE0"]);
+    let waiting = discovery.in_bootloader(&sensors).await.unwrap();
+    assert_eq!(
+        waiting.iter().map(|port| port.path.clone()).collect::<Vec<_>>(),
+        ["/dev/ttyFAKE7"].map(PathBuf::from)
+    );
 
     sensors.matcher.hub_path = Some(pattern("1-2"));
     assert_eq!(addresses(&discovery.discover(&sensors).await.unwrap()), ["serial:/dev/ttyFAKE0"]);
@@ -118,7 +135,7 @@ async fn a_port_glob_follows_usb_devices_too_and_shows_the_name_that_the_plan_us
 
     let by_path = discovery.discover(&target(globs(&["/dev/serial/by-path/*"]))).await.unwrap();
     assert_eq!(addresses(&by_path), ["serial:/dev/serial/by-path/fake-jig"]);
-    assert_eq!(by_path[0].key, "/dev/ttyFAKE0", "the same device, whatever its name");
+    assert_eq!(by_path[0].key, "usb:1-1", "the same device, whatever its name");
 
     let by_name =
         discovery.discover(&target(globs(&["/dev/ttyFAKE*", "/dev/serial/by-path/*"]))).await.unwrap();

@@ -1,6 +1,6 @@
 //! Finds a target's devices and lets each show that it answers, until there are as many as expected or the time is over.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use crate::plan::{Plan, Target};
 use crate::report::DeviceId;
 use crate::transport::Candidate;
 
+use super::boards::{Remark, one_per_board, told_apart_by_place};
 use super::clock::Clock;
 use super::device::{Answer, Device, Probe};
 use super::programs::Names;
@@ -34,12 +35,15 @@ pub struct Found {
     pub address: String,
     /// What else is known of it.
     pub identity: Identity,
+    /// What tells whether two are one device, whichever targets they were found for.
+    pub key: String,
     /// What asking it for an echo showed; a device that the plan names is taken at its word unless a survey asks.
     pub probed: Probed,
 }
 
 /// What a target's selectors found.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct TargetSurvey {
     /// Name of the target.
     pub target: String,
@@ -47,6 +51,8 @@ pub struct TargetSurvey {
     pub found: Vec<Found>,
     /// Why the target's expectation does not hold.
     pub unmet: Option<Cause>,
+    /// What else a person should know of what was found.
+    pub notes: Vec<String>,
 }
 
 /// What a plan's targets found, without anything being done.
@@ -56,11 +62,22 @@ pub struct Survey {
     pub targets: Vec<TargetSurvey>,
 }
 
+impl Survey {
+    /// The other targets that match a device: none of them would get it.
+    #[must_use]
+    pub fn others(&self, found: &Found) -> Vec<&str> {
+        let is_it = |other: &Found| other.key == found.key;
+        self.targets
+            .iter()
+            .filter(|target| target.target != found.target && target.found.iter().any(is_it))
+            .map(|target| target.target.as_str())
+            .collect()
+    }
+}
+
 /// A matched device and its actor.
 pub(super) struct Manned {
     pub found: Found,
-    /// What tells whether two are one device.
-    pub key: String,
     /// The Bluetooth adapter that it shares with others.
     pub adapter: Option<String>,
     pub id: DeviceId,
@@ -71,6 +88,10 @@ pub(super) struct Manned {
 pub(super) struct TargetDevices {
     pub target: usize,
     pub devices: Vec<Manned>,
+    /// What a person should know of them.
+    pub remarks: Vec<Remark>,
+    /// Boards that are in their bootloader, in words.
+    pub in_bootloader: Vec<String>,
     /// This machine could not look at all.
     pub trouble: Option<Cause>,
 }
@@ -90,7 +111,13 @@ pub(super) struct Scout {
 impl Scout {
     /// Looks until the target's expectation holds or its time is over.
     pub(super) async fn discover(self, target_index: usize) -> TargetDevices {
-        let mut result = TargetDevices { target: target_index, devices: Vec::new(), trouble: None };
+        let mut result = TargetDevices {
+            target: target_index,
+            devices: Vec::new(),
+            remarks: Vec::new(),
+            in_bootloader: Vec::new(),
+            trouble: None,
+        };
         let Some(target) = self.plan.targets.get(target_index) else { return result };
         let end = Instant::now() + target.discover;
         // What answered no echo is asked again at the next look: it may still be booting.
@@ -98,34 +125,78 @@ impl Scout {
         loop {
             match self.source.candidates(target).await {
                 Ok(candidates) => {
-                    let new: Vec<Candidate> =
-                        candidates.into_iter().filter(|candidate| !known.contains(&candidate.key)).collect();
-                    let manned = futures_util::future::join_all(
-                        new.into_iter().map(|candidate| self.man(target, target_index, candidate)),
-                    );
-                    for manned in manned.await.into_iter().flatten() {
-                        known.insert(manned.key.clone());
-                        result.devices.push(manned);
-                    }
-                    drop_blocked_siblings(&mut result.devices);
+                    // A port that could not be asked and is gone by now may be there under another name.
+                    result.devices.retain(|manned| {
+                        manned.found.probed != Probed::Blocked
+                            || candidates.iter().any(|one| one.address == manned.found.address)
+                    });
+                    let new: Vec<Candidate> = candidates
+                        .into_iter()
+                        .filter(|one| !known.contains(&one.key) && !known.contains(&one.address))
+                        .collect();
+                    let mut keys: HashMap<String, usize> = HashMap::new();
+                    new.iter().for_each(|one| *keys.entry(one.key.clone()).or_default() += 1);
+                    let manned = new.into_iter().map(|candidate| {
+                        // Of several ports of one device only asking shows which one is meant.
+                        let is_one_of_several = keys.get(&candidate.key).is_some_and(|&ports| ports > 1);
+                        self.man(target, target_index, candidate, is_one_of_several)
+                    });
+                    let manned = futures_util::future::join_all(manned).await;
+                    result.devices.extend(manned.into_iter().flatten());
+                    let found: Vec<_> = result.devices.iter().map(|manned| &manned.found).collect();
+                    let (keep, remarks) = one_per_board(&found);
+                    let mut keep = keep.into_iter();
+                    result.devices.retain(|_| keep.next().unwrap_or(true));
+                    result.remarks.extend(remarks);
+                    // The other port of a board that could not be asked may answer yet.
+                    known = (result.devices.iter())
+                        .map(|manned| match manned.found.probed {
+                            Probed::Blocked => manned.found.address.clone(),
+                            Probed::Answers | Probed::Silent => manned.found.key.clone(),
+                        })
+                        .collect();
                     result.trouble = None;
                 }
                 Err(cause) => result.trouble = Some(cause),
             }
             if target.expect.holds(result.devices.len()) || Instant::now() >= end {
-                return result;
+                break;
             }
             sleep_until((Instant::now() + LOOK_AGAIN).min(end)).await;
         }
+        result.remarks.extend(told_apart_by_place(result.devices.iter().map(|manned| &manned.found)));
+        let held: HashSet<&str> = result.devices.iter().map(|manned| manned.found.key.as_str()).collect();
+        for port in self.source.in_bootloader(target).await {
+            if !held.contains(port.key.as_str()) {
+                result.in_bootloader.push(port.address);
+            }
+        }
+        if !result.in_bootloader.is_empty() {
+            result.remarks.push(Remark {
+                code: "target.in_bootloader",
+                message: format!(
+                    "not matched, as it is in its bootloader and its application did not come: {}",
+                    result.in_bootloader.join(", ")
+                ),
+            });
+        }
+        result
     }
 
     /// Gives a candidate its actor, and asks it for an echo where it was only found by searching.
-    async fn man(&self, target: &Target, target_index: usize, candidate: Candidate) -> Option<Manned> {
+    async fn man(
+        &self,
+        target: &Target,
+        target_index: usize,
+        candidate: Candidate,
+        is_one_of_several: bool,
+    ) -> Option<Manned> {
         let id = DeviceId(format!("{}/{}", target.name, candidate.address));
         let mut found = Found {
             target: target.name.clone(),
             address: candidate.address.clone(),
             identity: candidate.identity.clone(),
+            key: candidate.key.clone(),
             probed: Probed::Answers,
         };
         let claim = candidate.claim;
@@ -147,7 +218,7 @@ impl Scout {
             self.clock,
         );
         let addr = Device::new(worker).start();
-        if !claim || self.ask_all {
+        if !claim || self.ask_all || is_one_of_several {
             found.probed = addr.send(Probe).await.map_or(Probed::Blocked, |Answer(probed)| probed);
         }
         if !claim && found.probed == Probed::Silent {
@@ -155,40 +226,27 @@ impl Scout {
             return None;
         }
         let adapter = candidate.connector.adapter();
-        Some(Manned { found, key: candidate.key, adapter, id, addr })
+        Some(Manned { found, adapter, id, addr })
     }
 }
 
-/// Of a board with several ports the one that answers is meant: another one that somebody holds, with its log on it,
-/// is none of our business.
-fn drop_blocked_siblings(devices: &mut Vec<Manned>) {
-    let board = |manned: &Manned| {
-        let usb = manned.found.identity.usb.as_ref()?;
-        // Without either, two boards of one kind would look like one.
-        usb.serial_number.as_ref().or(usb.hub_path.as_ref())?;
-        Some((usb.vid, usb.pid, usb.serial_number.clone(), usb.hub_path.clone()))
-    };
-    let answering: HashSet<_> =
-        devices.iter().filter(|manned| manned.found.probed != Probed::Blocked).filter_map(board).collect();
-    devices.retain(|manned| {
-        manned.found.probed != Probed::Blocked
-            || board(manned).is_none_or(|board| !answering.contains(&board))
-    });
-}
-
 /// Why a target's expectation does not hold; `None` where it does.
-pub(super) fn unmet(target: &Target, found: &[Found], trouble: Option<&Cause>) -> Option<Cause> {
-    if target.expect.holds(found.len()) {
+pub(super) fn unmet(target: &Target, survey: &TargetDevices) -> Option<Cause> {
+    let TargetDevices { devices, in_bootloader, trouble, .. } = survey;
+    if target.expect.holds(devices.len()) {
         return None;
     }
     if let Some(trouble) = trouble {
         return Some(trouble.clone());
     }
-    let list = if found.is_empty() {
+    let mut list = if devices.is_empty() {
         "none".to_owned()
     } else {
-        found.iter().map(|found| found.address.as_str()).collect::<Vec<_>>().join(", ")
+        devices.iter().map(|manned| manned.found.address.as_str()).collect::<Vec<_>>().join(", ")
     };
+    if !in_bootloader.is_empty() {
+        list += &format!("; in their bootloader: {}", in_bootloader.join(", "));
+    }
     Some(Cause::new(
         Class::Plan,
         "target.unexpected_count",
@@ -197,7 +255,7 @@ pub(super) fn unmet(target: &Target, found: &[Found], trouble: Option<&Cause>) -
             target.expect.in_words(),
             target.name,
             humantime::format_duration(target.discover),
-            found.len()
+            devices.len()
         ),
         "check power and cables; `flashfleet list PLAN` shows what is there and why it does not match",
     ))

@@ -1,6 +1,7 @@
 //! The actors: one per device, a scheduler and a reporter. The only place that knows actix. They share messages,
 //! nothing else.
 
+mod boards;
 mod clock;
 mod device;
 mod discovery;
@@ -10,9 +11,10 @@ mod reporter;
 mod run;
 mod scheduler;
 mod source;
+mod way;
 mod worker;
 
 pub use discovery::{Found, Survey, TargetSurvey};
 pub use run::{Interrupts, RunOptions, in_system, run, survey};
-pub use source::{RealSource, Source};
+pub use source::{InBootloader, RealSource, Source};
 pub use worker::Probed;

@@ -24,6 +24,13 @@ impl Names {
         self.0.push((name, value.into()));
     }
 
+    /// Gives a name that there is another value.
+    pub(super) fn set(&mut self, name: &'static str, value: impl Into<String>) {
+        if let Some((_, old)) = self.0.iter_mut().find(|(known, _)| *known == name) {
+            *old = value.into();
+        }
+    }
+
     fn fill(&self, text: &str) -> String {
         self.0.iter().fold(text.to_owned(), |text, (name, value)| text.replace(&format!("{{{name}}}"), value))
     }

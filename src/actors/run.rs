@@ -117,9 +117,10 @@ pub async fn survey(
     for index in selected(&plan, &options.only) {
         let devices = scout.clone().discover(index).await;
         let Some(target) = plan.targets.get(index) else { continue };
+        let unmet = unmet(target, &devices);
+        let notes = devices.remarks.into_iter().map(|remark| remark.message).collect();
         let found: Vec<Found> = devices.devices.into_iter().map(|manned| manned.found).collect();
-        let unmet = unmet(target, &found, devices.trouble.as_ref());
-        targets.push(TargetSurvey { target: target.name.clone(), found, unmet });
+        targets.push(TargetSurvey { target: target.name.clone(), found, unmet, notes });
     }
     // Nothing was told to it; but an actor that is dropped before it has started would start while it is dropped.
     let _ = reporter.send(Implied).await;

@@ -9,11 +9,11 @@ use tokio::sync::oneshot;
 
 use crate::cause::{Cause, Class};
 use crate::flow::{DeviceResult, planned_steps};
-use crate::identity::Identity;
 use crate::plan::{Plan, Target};
 use crate::report::{DeviceId, EventKind, Outcome, Verdict};
 use crate::smp::Time;
 
+use super::boards::{Remark, hub};
 use super::device::{Device, Halt, Run};
 use super::discovery::{Scout, TargetDevices, unmet};
 use super::reporter::Tell;
@@ -116,22 +116,30 @@ impl Scheduler {
         for survey in &surveyed {
             let Some(target) = plan.targets.get(survey.target) else { continue };
             for manned in &survey.devices {
-                owners.entry(manned.key.clone()).or_default().push(target.name.clone());
+                let owners = owners.entry(manned.found.key.clone()).or_default();
+                if !owners.contains(&target.name) {
+                    owners.push(target.name.clone());
+                }
             }
         }
         for survey in surveyed {
             let Some(target) = plan.targets.get(survey.target) else { continue };
-            let found: Vec<_> = survey.devices.iter().map(|manned| manned.found.clone()).collect();
+            let unmet = unmet(target, &survey);
+            let found = survey.devices.len();
             for manned in survey.devices {
                 self.add(target, manned);
             }
-            if let Some(cause) = unmet(target, &found, survey.trouble.as_ref()) {
+            for Remark { code, message } in survey.remarks {
+                let message = format!("target {}: {message}", target.name);
+                self.tell(None, EventKind::Note { code: code.to_owned(), message });
+            }
+            if let Some(cause) = unmet {
                 self.tell(
                     None,
                     EventKind::TargetUnmet {
                         target: target.name.clone(),
                         expected: target.expect.to_string(),
-                        found: found.len(),
+                        found,
                         cause: cause.clone(),
                     },
                 );
@@ -159,7 +167,7 @@ impl Scheduler {
         let index = self.entries.len();
         self.entries.push(Entry {
             id: manned.id,
-            key: manned.key,
+            key: manned.found.key,
             addr: manned.addr,
             hub: hub(&manned.found.identity),
             adapter: manned.adapter,
@@ -441,11 +449,4 @@ fn broken(code: &'static str, what: &str) -> DeviceResult {
         images: Vec::new(),
         on_test: false,
     }
-}
-
-/// The hub behind which a device is plugged in: its port chain without the last port.
-fn hub(identity: &Identity) -> Option<String> {
-    let path = identity.usb.as_ref()?.hub_path.as_deref()?;
-    let parent = path.rsplit_once('.').or_else(|| path.rsplit_once('-'))?.0;
-    Some(parent.to_owned())
 }

@@ -9,7 +9,7 @@ use crate::cause::{Cause, Class};
 use crate::identity::Identity;
 use crate::plan::{MatchKind, Target};
 use crate::sim::{Fleet, SimSpec};
-use crate::transport::{Candidate, Discovery};
+use crate::transport::{Candidate, Discovery, Port, device_key};
 
 /// Finds the devices of a target.
 #[async_trait]
@@ -19,6 +19,27 @@ pub trait Source: Send + Sync {
     /// # Errors
     /// [`Cause`] where this machine cannot look at all.
     async fn candidates(&self, target: &Target) -> Result<Vec<Candidate>, Cause>;
+
+    /// The target's boards that are in their bootloader now, and so no candidates.
+    async fn in_bootloader(&self, _target: &Target) -> Vec<InBootloader> {
+        Vec::new()
+    }
+}
+
+/// A board that is in its bootloader.
+#[derive(Debug, Clone)]
+pub struct InBootloader {
+    /// Its port and ids, in words.
+    pub address: String,
+    /// As [`Candidate::key`].
+    pub key: String,
+}
+
+impl From<&Port> for InBootloader {
+    fn from(port: &Port) -> Self {
+        let ids = port.identity.usb.as_ref().map(|usb| format!(" ({})", usb.id())).unwrap_or_default();
+        Self { address: format!("serial:{}{ids}", port.path.display()), key: device_key(port) }
+    }
 }
 
 /// Real ports and sockets, and simulated devices where the plan asks for them.
@@ -81,5 +102,11 @@ impl Source for RealSource {
                 .collect());
         }
         self.discovery.discover(target).await
+    }
+
+    async fn in_bootloader(&self, target: &Target) -> Vec<InBootloader> {
+        // Where the ports cannot be listed, finding candidates has said so.
+        let ports = self.discovery.in_bootloader(target).await.unwrap_or_default();
+        ports.iter().map(InBootloader::from).collect()
     }
 }

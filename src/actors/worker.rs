@@ -14,31 +14,26 @@ use crate::report::{Departure, DeviceId, EventKind, StepFinished, Verdict};
 use crate::smp::message::image::{Erase, ListImages, SetState, SlotInfo};
 use crate::smp::message::os::{BootloaderInfo, Reset};
 use crate::smp::upload::UploadError;
-use crate::transport::{Connector, Link, LinkError, LinkErrorKind};
+use crate::transport::{Connector, Firmware, Link, LinkError, LinkErrorKind};
 
 use super::clock::Clock;
 use super::programs::{self, Names};
 use super::progress::Progress;
 use super::reporter::{Reporter, Tell};
+use super::way::{LEAST_QUIET, Refusing, Way};
 
-/// Silence that every device gets after it left: some parts wedge for ever if bytes arrive while they boot.
-const LEAST_QUIET: Duration = Duration::from_millis(500);
 /// How long a question waits for its answer while a device is expected back; longer where the plan's `timeout` is.
 const RETURN_QUESTION: Duration = Duration::from_secs(1);
 /// How long opening a port may take that was only found by searching: no deadline runs yet, and one port that hangs must
 /// not hold up the whole run.
 const PROBE_OPEN_WITHIN: Duration = Duration::from_secs(15);
-/// How often a port is looked for while a device is expected back.
-const LOOK_FOR_PORT: Duration = Duration::from_millis(50);
-/// How long a port that refuses is tried again: access rights are set, and modem daemons let go, a moment after it
-/// appears.
-const OPEN_WITHIN: Duration = Duration::from_secs(5);
-/// Pause between two tries to open a port.
-const OPEN_PAUSE: Duration = Duration::from_millis(200);
 /// How long closing a link may take at the end.
 const CLOSE_WITHIN: Duration = Duration::from_secs(2);
 /// How long an erase may take: as long as the first chunk of an upload, which erases too.
 const ERASE_TIMEOUT: Duration = Duration::from_secs(40);
+
+/// The boot mode of a reset into the application (Zephyr, `BOOT_MODE_TYPE_NORMAL` in `retention/bootmode.h`).
+const BOOT_MODE_NORMAL: u8 = 0;
 
 /// How the people at the line want the run to end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -58,7 +53,7 @@ pub enum Probed {
     Answers,
     /// It does not.
     Silent,
-    /// It could not be asked: this machine does not let us at its port.
+    /// It could not be asked: this machine does not let us at its port, or nothing tells it from another board.
     Blocked,
 }
 
@@ -66,7 +61,7 @@ pub enum Probed {
 #[derive(Debug)]
 pub(super) struct Worker {
     pub id: DeviceId,
-    pub connector: Arc<dyn Connector>,
+    way: Way,
     pub options: ClientOptions,
     pub config: FlowConfig,
     pub names: Names,
@@ -77,8 +72,6 @@ pub(super) struct Worker {
     /// While no link is open.
     conversation: Option<Conversation>,
     wrote: bool,
-    /// The link that was open last broke; it was not closed by us.
-    lost: bool,
     /// Position of the step under way, for progress.
     step: usize,
 }
@@ -97,7 +90,7 @@ impl Worker {
     ) -> Self {
         Self {
             id,
-            connector,
+            way: Way::new(connector, config.return_within),
             options,
             config,
             names,
@@ -107,7 +100,6 @@ impl Worker {
             client: None,
             conversation: None,
             wrote: false,
-            lost: false,
             step: 0,
         }
     }
@@ -115,7 +107,7 @@ impl Worker {
     /// Whether the device answers an echo. The link of one that does stays open, where no other device needs it.
     pub(super) async fn probe(&mut self) -> Probed {
         let question = self.question();
-        let shared = self.connector.adapter().is_some();
+        let shared = self.way.is_shared();
         let opened = if shared {
             self.client().await
         } else {
@@ -131,6 +123,7 @@ impl Worker {
                 Ok(()) => return Probed::Answers,
                 Err(_) => Probed::Silent,
             },
+            // Boards that cannot be told apart count as found, too: each gets that as its verdict.
             Err(error) if is_blocked(error.kind) => Probed::Blocked,
             Err(_) => Probed::Silent,
         };
@@ -201,7 +194,7 @@ impl Worker {
             Action::Confirm { hash } => self.set_state(hash, true).await,
             Action::Erase { slot } => self.erase(slot).await,
             Action::Reset { force, boot_mode } => self.reset(force, boot_mode).await,
-            Action::AwaitReturn { quiet, within } => Ok(self.await_return(quiet, within).await),
+            Action::AwaitReturn { quiet, within } => self.await_return(quiet, within).await,
             Action::Echo { text } => self.echo(text).await,
             Action::Wait(time) => {
                 sleep(time).await;
@@ -218,7 +211,11 @@ impl Worker {
                 // A link that failed once is opened anew: what arrives late on the old one is nobody's answer.
                 if cause.class == Class::Link || self.client.as_ref().is_some_and(Client::is_broken) {
                     self.disconnect().await;
-                    self.lost = cause.code == "link.disconnected";
+                    match cause.code.as_ref() {
+                        "link.disconnected" => self.way.note_gone(),
+                        "link.not_found" => {}
+                        _ => self.way.note_closed(),
+                    }
                 }
                 Outcome::Failed(cause)
             }
@@ -307,13 +304,21 @@ impl Worker {
         let wrote = self.about_to_write().await?;
         let result = self.client().await?.request(&request).await;
         self.wrote = wrote || !is_refusal(&result);
+        if !is_refusal(&result) {
+            self.way.expect(match boot_mode {
+                None | Some(BOOT_MODE_NORMAL) => Firmware::Application,
+                Some(_) => Firmware::Bootloader,
+            });
+        }
         match result {
             Ok(_) => Ok(Outcome::ResetSent { answered: true }),
             Err(error @ (ClientError::Device { .. } | ClientError::Encode(_))) => Err(error.into()),
             // A link that went with the device, or that broke while the message was under way.
             Err(ClientError::Link(error)) => {
                 self.disconnect().await;
-                self.lost = error.kind == LinkErrorKind::Disconnected;
+                if error.kind == LinkErrorKind::Disconnected {
+                    self.way.note_gone();
+                }
                 Ok(Outcome::ResetSent { answered: false })
             }
             // No answer, or none that can be read: what came of it is found out by looking.
@@ -327,7 +332,7 @@ impl Worker {
     }
 
     /// Silence, then questions, until the device answers or its time is over.
-    async fn await_return(&mut self, quiet: Duration, within: Duration) -> Outcome {
+    async fn await_return(&mut self, quiet: Duration, within: Duration) -> Result<Outcome, Cause> {
         let start = Instant::now();
         let end = start + within;
         let quiet = quiet.max(LEAST_QUIET);
@@ -338,27 +343,35 @@ impl Worker {
                 Ok(_gone) => {
                     left = Departure::Gone;
                     self.disconnect().await;
+                    self.way.note_gone();
                     (start + quiet).max(Instant::now() + LEAST_QUIET)
                 }
                 Err(_elapsed) => start + quiet,
             },
             None => {
-                if self.lost {
+                if self.way.is_gone() {
                     left = Departure::Gone;
                 }
                 start + quiet
             }
         };
         sleep_until(silent_until.min(end)).await;
-        let mut refused = None;
+        let mut refusing = Refusing::default();
+        let mut trouble = None;
         while Instant::now() < end {
             if self.client.is_none() {
-                match timeout_at(end, self.connector.connect()).await {
+                match timeout_at(end, self.way.open_now()).await {
                     Ok(Ok(link)) => self.adopt(link),
+                    Ok(Err(error)) if matches!(error.kind, LinkErrorKind::Busy | LinkErrorKind::Denied) => {
+                        trouble = Some(error.clone());
+                        refusing.again(error).await?;
+                        continue;
+                    }
                     Ok(Err(error)) => {
+                        refusing = Refusing::default();
                         left = Departure::Gone;
-                        refused = is_of_this_machine(error.kind).then_some(error);
-                        sleep_until((Instant::now() + LOOK_FOR_PORT).min(end)).await;
+                        trouble = Some(error);
+                        self.way.maybe_back(end).await;
                         continue;
                     }
                     Err(_elapsed) => break,
@@ -369,14 +382,16 @@ impl Worker {
                 Ok(()) => {
                     // What boots may have other buffers than what left.
                     client.forget_limits();
-                    return Outcome::Returned { left };
+                    return Ok(Outcome::Returned { left });
                 }
                 Err(ClientError::Link(_)) => {
                     left = Departure::Gone;
                     self.disconnect().await;
-                    sleep_until((Instant::now() + LOOK_FOR_PORT).min(end)).await;
+                    self.way.note_gone();
+                    self.way.maybe_back(end).await;
                 }
                 Err(_no_answer) => {
+                    trouble = None;
                     if left == Departure::None {
                         left = Departure::Silent;
                     }
@@ -384,16 +399,16 @@ impl Worker {
                 }
             }
         }
-        match refused {
+        match trouble {
             // It may well be back: that it was not reached has another reason.
-            Some(error) => Outcome::Failed(error.into()),
-            None => Outcome::NeverReturned { left },
+            Some(error) if is_of_this_machine(error.kind) => Err(error.into()),
+            trouble => Ok(Outcome::NeverReturned { left, seen: trouble.map(|error| error.message) }),
         }
     }
 
     async fn recover(&mut self) -> Result<Outcome, Cause> {
         self.disconnect().await;
-        self.lost = false;
+        self.way.note_closed();
         let Some((program, arguments)) = self.recover.split_first() else { return Ok(Outcome::Done) };
         let ended = programs::run(program, arguments, &self.names).await?;
         if ended.code != Some(0) {
@@ -411,26 +426,17 @@ impl Worker {
     /// The conversation; a link is opened where none is open.
     async fn client(&mut self) -> Result<&mut Client, LinkError> {
         if self.client.is_none() {
-            let link = self.open().await?;
+            let link = self.way.open().await?;
             self.adopt(link);
         }
         self.client.as_mut().ok_or_else(lost)
     }
 
-    async fn open(&self) -> Result<Box<dyn Link>, LinkError> {
-        let until = Instant::now() + OPEN_WITHIN;
-        loop {
-            match self.connector.connect().await {
-                Err(error) if is_passing(error.kind) && Instant::now() < until => sleep(OPEN_PAUSE).await,
-                result => return result,
-            }
-        }
-    }
-
     /// Goes on over a new link.
     fn adopt(&mut self, link: Box<dyn Link>) {
         let conversation = self.conversation.take().unwrap_or_default();
-        self.lost = false;
+        // Programs that a plan runs are told where the device is now.
+        self.names.set("address", self.way.address());
         self.client = Some(Client::new(link, self.options.clone(), conversation));
     }
 
@@ -440,7 +446,7 @@ impl Worker {
         }
     }
 
-    fn tell_flow(&self, event: FlowEvent) {
+    fn tell_flow(&mut self, event: FlowEvent) {
         let kind = match event {
             FlowEvent::StepStarted { step, name } => EventKind::StepStarted { step, name },
             FlowEvent::StepRetried { step, attempt, cause } => {
@@ -455,7 +461,8 @@ impl Worker {
         });
     }
 
-    fn finished(&self, ended: StepEnded) -> StepFinished {
+    fn finished(&mut self, mut ended: StepEnded) -> StepFinished {
+        ended.detail.notes.extend(self.way.take_notes());
         StepFinished {
             step: ended.step,
             name: ended.name,
@@ -471,18 +478,19 @@ impl Worker {
 
 /// Whether an error says that nobody could look, and nothing of the device that was looked for.
 fn is_of_this_machine(kind: LinkErrorKind) -> bool {
-    use LinkErrorKind::{AdapterOff, Ambiguous, NoAdapter, NoBluetooth, PairingRequired};
-    matches!(kind, NoBluetooth | NoAdapter | AdapterOff | Ambiguous | PairingRequired)
+    use LinkErrorKind::{
+        AdapterOff, Ambiguous, Busy, Denied, NoAdapter, NoBluetooth, PairingRequired, Unavailable,
+    };
+    matches!(
+        kind,
+        Busy | Denied | Unavailable | NoBluetooth | NoAdapter | AdapterOff | Ambiguous | PairingRequired
+    )
 }
 
 /// Whether an error says that the device is there, and that this machine or this user is not let in.
 fn is_blocked(kind: LinkErrorKind) -> bool {
-    matches!(kind, LinkErrorKind::Busy | LinkErrorKind::Denied | LinkErrorKind::PairingRequired)
-}
-
-/// Whether trying to open again in a moment can help.
-fn is_passing(kind: LinkErrorKind) -> bool {
-    matches!(kind, LinkErrorKind::Busy | LinkErrorKind::Denied | LinkErrorKind::NotFound | LinkErrorKind::Io)
+    use LinkErrorKind::{Ambiguous, Busy, Denied, PairingRequired};
+    matches!(kind, Busy | Denied | Ambiguous | PairingRequired)
 }
 
 async fn upload(

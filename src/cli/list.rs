@@ -1,6 +1,7 @@
 //! `flashfleet list [PLAN]`: the serial ports of this machine, and what a plan says of each. Bluetooth devices are told of
 //! in `list_ble`.
 
+use std::collections::HashSet;
 use std::io::Write;
 use std::path::PathBuf;
 
@@ -14,7 +15,9 @@ use crate::exit::Exit;
 use crate::identity::UsbIdentity;
 use crate::plan::{MatchKind, Plan, Target};
 use crate::transport::ble::Sighting;
-use crate::transport::{Address, Discovery, LinkError, Mismatch, Port, matches};
+use crate::transport::{
+    Address, Discovery, Firmware, LinkError, Mismatch, Port, device_key, matches, mismatches, name_in_plan,
+};
 
 /// The name of the JSON format.
 const SCHEMA: &str = "flashfleet.list/1";
@@ -115,10 +118,12 @@ struct ListedPort {
 pub(super) struct Opinion {
     pub(super) target: String,
     pub(super) matches: bool,
-    /// The first key that does not hold, for example `serial_number`.
-    key: Option<&'static str>,
-    expected: Option<String>,
-    actual: Option<String>,
+    /// What `run` calls the device, where it matches.
+    address: Option<String>,
+    /// It matches, and is in its bootloader: `run` waits for its application.
+    in_bootloader: bool,
+    /// Every key that does not hold.
+    mismatches: Vec<Mismatch>,
 }
 
 #[derive(Debug, Serialize)]
@@ -131,26 +136,33 @@ struct ListedTarget {
     expect: String,
     /// How many of the ports match.
     matching: usize,
+    /// How many devices these are ports of: of a board with several the one that answers is used.
+    devices: usize,
 }
 
 impl Listing {
     fn new(ports: &[Port], plan: Option<&Plan>) -> Self {
-        let targets = plan.map_or(&[][..], |plan| &plan.targets);
-        let ports: Vec<ListedPort> = ports.iter().map(|port| ListedPort::new(port, targets)).collect();
-        let matching = |name: &str| {
-            let says_so = |opinion: &Opinion| opinion.target == name && opinion.matches;
-            ports.iter().filter(|port| port.targets.iter().any(says_so)).count()
+        let plan_targets = plan.map_or(&[][..], |plan| &plan.targets);
+        let matching = |target: &Target| {
+            let keys = ports.iter().filter(|port| matches(&target.matcher, port).is_ok()).map(device_key);
+            let keys: Vec<String> = keys.collect();
+            (keys.len(), keys.into_iter().collect::<HashSet<_>>().len())
         };
-        let targets = targets
+        let targets = plan_targets
             .iter()
-            .map(|target| ListedTarget {
-                name: target.name.clone(),
-                kind: kind(&target.matcher.kind),
-                listed: is_about_ports(target),
-                expect: target.expect.to_string(),
-                matching: matching(&target.name),
+            .map(|target| {
+                let (matching, devices) = matching(target);
+                ListedTarget {
+                    name: target.name.clone(),
+                    kind: kind(&target.matcher.kind),
+                    listed: is_about_ports(target),
+                    expect: target.expect.to_string(),
+                    matching,
+                    devices,
+                }
             })
             .collect();
+        let ports = ports.iter().map(|port| ListedPort::new(port, plan_targets)).collect();
         Self { schema: SCHEMA, ports, ble: None, targets }
     }
 
@@ -162,6 +174,7 @@ impl Listing {
             if matches!(target.matcher.kind, MatchKind::Ble(_)) {
                 listed.listed = true;
                 listed.matching = list_ble::matching(&peripherals, &target.name);
+                listed.devices = listed.matching;
             }
         }
         self.ble = Some(peripherals);
@@ -193,7 +206,9 @@ impl Listing {
             head.iter().for_each(|row| text += &line(row));
             for (port, row) in self.ports.iter().zip(body) {
                 text += &line(row);
-                port.targets.iter().for_each(|opinion| text += &format!("  {}\n", opinion.text()));
+                port.targets
+                    .iter()
+                    .for_each(|opinion| text += &format!("  {}\n", opinion.text(&port.address)));
                 let matched: Vec<&str> = port
                     .targets
                     .iter()
@@ -210,10 +225,17 @@ impl Listing {
         }
         text += &self.ble.as_deref().map(list_ble::text).unwrap_or_default();
         for target in &self.targets {
-            let ListedTarget { name, kind, listed, expect, matching } = target;
+            let ListedTarget { name, kind, listed, expect, matching, devices } = target;
             text += &if *listed {
                 let what = if *kind == "ble" { "Bluetooth devices" } else { "ports" };
-                format!("target {}: {matching} of the {what} match, expected {expect}\n", printable(name))
+                let of = if devices == matching {
+                    String::new()
+                } else if *devices == 1 {
+                    ", all of one device".to_owned()
+                } else {
+                    format!(" (of {devices} devices)")
+                };
+                format!("target {}: {matching} of the {what} match{of}, expected {expect}\n", printable(name))
             } else {
                 let how = if *kind == "ble" { " without --ble" } else { "" };
                 format!("target {}: {kind} devices are not looked for here{how}\n", printable(name))
@@ -252,29 +274,33 @@ impl ListedPort {
 
 impl Opinion {
     fn new(target: &Target, port: &Port) -> Self {
-        Self::of(target, matches(&target.matcher, port).err())
+        let runs = matches(&target.matcher, port);
+        let name = Address::Serial(name_in_plan(&target.matcher, port)).to_string();
+        Self {
+            in_bootloader: runs == Ok(Firmware::Bootloader),
+            ..Self::of(target, name, mismatches(&target.matcher, port))
+        }
     }
 
-    pub(super) fn of(target: &Target, mismatch: Option<Mismatch>) -> Self {
-        let matches = mismatch.is_none();
-        let (key, expected, actual) = match mismatch {
-            Some(mismatch) => (Some(mismatch.key), Some(mismatch.expected), mismatch.actual),
-            None => (None, None, None),
-        };
-        Self { target: target.name.clone(), matches, key, expected, actual }
+    /// What it says of a device that `run` would call `address`.
+    pub(super) fn of(target: &Target, address: String, mismatches: Vec<Mismatch>) -> Self {
+        let matches = mismatches.is_empty();
+        let address = matches.then_some(address);
+        Self { target: target.name.clone(), matches, address, in_bootloader: false, mismatches }
     }
 
-    pub(super) fn text(&self) -> String {
+    /// What it says of the port or device at `address`.
+    pub(super) fn text(&self, address: &str) -> String {
         let target = printable(&self.target);
-        match (self.key, &self.expected) {
-            (Some(key), Some(expected)) => {
-                let actual = self
-                    .actual
-                    .as_deref()
-                    .map_or("the port has none".to_owned(), |actual| format!("got `{}`", printable(actual)));
-                format!("{target}: no: {key}: expected `{}`, {actual}", printable(expected))
+        let reasons: Vec<String> =
+            self.mismatches.iter().map(|mismatch| printable(&mismatch.to_string())).collect();
+        match &self.address {
+            None => format!("{target}: no: {}", reasons.join("; ")),
+            Some(_) if self.in_bootloader => {
+                format!("{target}: matches, but is in its bootloader: its application is waited for")
             }
-            _ => format!("{target}: matches"),
+            Some(name) if name != address => format!("{target}: matches, as {}", printable(name)),
+            Some(_) => format!("{target}: matches"),
         }
     }
 }
@@ -332,7 +358,7 @@ mod tests {
                 kind,
                 bootloader_usb: None,
                 serial_number: serial.map(|text| Pattern::new(text).unwrap()),
-                product: None,
+                product: serial.map(|_| Pattern::new("Zephyr.*").unwrap()),
                 hub_path: None,
             },
             link: LinkOptions::default(),
@@ -376,10 +402,10 @@ serial:/dev/ttyS0    -            -              -         -
         for line in [
             "  sensors: matches\n",
             "  a device that several targets match is refused: sensors, all\n",
-            "  sensors: no: serial_number: expected `FF.*`, got `AA`\n",
+            "  sensors: no: serial_number: expected `FF.*`, got `AA`; product: expected `Zephyr.*`, got `\\u{1b}[31mred\\n`\n",
             "  all: no: usb: expected `2fe3:0004`, the port has none\n",
             "target sensors: 1 of the ports match, expected 24\n",
-            "target all: 2 of the ports match, expected 24\n",
+            "target all: 2 of the ports match, all of one device, expected 24\n",
             "target racks: tcp devices are not looked for here\n",
         ] {
             assert!(text.contains(line), "{line}\n{text}");
@@ -395,9 +421,32 @@ serial:/dev/ttyS0    -            -              -         -
         assert_eq!(json["ports"][0]["address"], "serial:/dev/ttyACM0");
         assert_eq!(json["ports"][0]["usb"]["hub_path"], "1-2.3");
         assert_eq!(json["ports"][0]["targets"][0]["matches"], true);
-        assert_eq!(json["ports"][1]["targets"][0]["key"], "serial_number");
-        assert_eq!(json["ports"][1]["targets"][0]["actual"], "AA");
+        assert_eq!(json["ports"][0]["targets"][0]["address"], "serial:/dev/ttyACM0");
+        let expected = serde_json::json!([
+            { "key": "serial_number", "expected": "FF.*", "actual": "AA" },
+            { "key": "product", "expected": "Zephyr.*", "actual": "\u{1b}[31mred\n" },
+        ]);
+        assert_eq!(json["ports"][1]["targets"][0]["mismatches"], expected);
+        assert!(json["ports"][1]["targets"][0]["address"].is_null());
         assert!(json["ports"][2]["usb"].is_null());
         assert_eq!(json["targets"][1]["matching"], 2);
+        assert_eq!(json["targets"][1]["devices"], 1, "two ports of one board");
+    }
+
+    #[test]
+    fn a_port_is_called_what_run_calls_it_and_a_bootloader_is_told() {
+        let mut ports = ports();
+        ports[0].links.push("/dev/serial/by-path/jig-1".into());
+        let mut plan = plan();
+        plan.targets[0].matcher.kind =
+            MatchKind::Port(vec![glob::Pattern::new("/dev/serial/by-path/*").unwrap()]);
+        plan.targets[1].matcher.bootloader_usb = Some(Pattern::new("2fe3:0004:2").unwrap());
+        let listing = Listing::new(&ports, Some(&plan));
+        let text = listing.text();
+        assert!(text.contains("  sensors: matches, as serial:/dev/serial/by-path/jig-1\n"), "{text}");
+        assert!(text.contains("  all: matches, but is in its bootloader"), "{text}");
+        let json: serde_json::Value = serde_json::from_str(&listing.json()).unwrap();
+        assert_eq!(json["ports"][0]["targets"][0]["address"], "serial:/dev/serial/by-path/jig-1");
+        assert_eq!(json["ports"][1]["targets"][1]["in_bootloader"], true);
     }
 }

@@ -58,7 +58,9 @@ pub(super) fn peripherals(heard: &[Sighting], targets: &[Target]) -> Vec<ListedP
                 .iter()
                 .filter_map(|target| match &target.matcher.kind {
                     MatchKind::Ble(patterns) => {
-                        Some(Opinion::of(target, matches_ble(patterns, &sighting.seen).err()))
+                        let address = Address::Ble(sighting.seen.address.clone()).to_string();
+                        let mismatch = matches_ble(patterns, &sighting.seen).err();
+                        Some(Opinion::of(target, address, mismatch.into_iter().collect()))
                     }
                     _ => None,
                 })
@@ -100,7 +102,10 @@ pub(super) fn text(peripherals: &[ListedPeripheral]) -> String {
     let mut text = lines.next().unwrap_or_default();
     for (peripheral, line) in peripherals.iter().zip(lines) {
         text += &line;
-        peripheral.targets.iter().for_each(|opinion| text += &format!("  {}\n", opinion.text()));
+        peripheral
+            .targets
+            .iter()
+            .for_each(|opinion| text += &format!("  {}\n", opinion.text(&peripheral.address)));
     }
     text
 }

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use super::diagnose::{say, show_plan_errors};
 use super::logging;
 use super::signals::Signals;
-use crate::actors::{Interrupts, Probed, RealSource, RunOptions, Survey};
+use crate::actors::{Found, Interrupts, Probed, RealSource, RunOptions, Survey};
 use crate::cause::{Cause, Class};
 use crate::exit::Exit;
 use crate::flow::planned_steps;
@@ -178,10 +178,11 @@ fn dry_run(plan: &Arc<Plan>, options: RunOptions, out: &mut dyn Write, err: &mut
         // A reader that went away, as with `| head`, has seen what it wanted.
         tracing::debug!(%error, "standard output is closed");
     }
-    let probed = || survey.targets.iter().flat_map(|target| &target.found).map(|found| found.probed);
-    let mut exit = if probed().any(|probed| probed == Probed::Blocked) {
+    let found = || survey.targets.iter().flat_map(|target| &target.found);
+    let is_shared = |found: &Found| !survey.others(found).is_empty();
+    let mut exit = if found().any(|found| found.probed == Probed::Blocked && !is_shared(found)) {
         Exit::Station
-    } else if probed().any(|probed| probed == Probed::Silent) {
+    } else if found().any(|found| found.probed == Probed::Silent || is_shared(found)) {
         Exit::NotPassed
     } else {
         Exit::Passed
@@ -212,14 +213,22 @@ fn print_survey(plan: &Plan, survey: &Survey, out: &mut dyn Write) -> std::io::R
         )?;
         for found in &surveyed.found {
             let slot = found.identity.slot_name().map_or_else(String::new, |slot| format!(" ({slot})"));
+            let others = survey.others(found);
             let plan = match found.probed {
+                _ if !others.is_empty() => {
+                    format!("refused, as {} matches it, too: make the targets' match narrower", others.join(" and "))
+                }
                 Probed::Answers => steps.join(", "),
                 Probed::Silent => "does not answer".to_owned(),
                 Probed::Blocked => {
-                    "its port could not be opened: held by another program, or no permission".to_owned()
+                    "its port could not be opened: held by another program, no permission, or not to be told from another"
+                        .to_owned()
                 }
             };
             writeln!(out, "  {}{slot}: {plan}", found.address)?;
+        }
+        for note in &surveyed.notes {
+            writeln!(out, "  note: {note}")?;
         }
     }
     Ok(())

@@ -104,6 +104,8 @@ pub enum Outcome {
     NeverReturned {
         /// How it was seen to leave.
         left: Departure,
+        /// What was seen of it at last, where no link could be opened.
+        seen: Option<String>,
     },
     /// The text that came back.
     Echoed(String),

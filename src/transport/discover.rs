@@ -7,13 +7,15 @@ use std::sync::Arc;
 
 use super::address::{Address, HostPort};
 use super::ble::{self, BleHub, Central, SystemCentral};
-use super::link::{Connector, LinkError};
-use super::matching::{matches, matches_name, matches_usb, names};
+use super::link::{Connector, Firmware, LinkError};
+use super::matching::{matches, matches_name, matches_usb, name_in_plan, names};
 use super::ports::{Port, Ports, SystemPorts};
 use super::serial::{SerialConnector, SerialOptions};
 use super::tcp::TcpConnector;
 use super::udp::{UdpConnector, UdpHub};
-use super::usb::{UsbConnector, UsbFingerprint};
+use super::usb::UsbFingerprint;
+use super::usb_port::{UsbConnector, device_key};
+use super::watch::PortWatch;
 use crate::cause::{Cause, Class};
 use crate::identity::Identity;
 use crate::plan::{LinkOptions, Match, MatchKind, Pattern, Target, UdpTarget};
@@ -26,7 +28,8 @@ pub const MAX_ADDRESSES: usize = 4096;
 pub struct Candidate {
     /// Its address, as reports show it.
     pub address: String,
-    /// What tells whether two candidates are one device: the port behind every link to it, or the address.
+    /// What tells whether two candidates are ways to one device: the place of a board on USB, the port behind every link
+    /// to it, or the address.
     pub key: String,
     /// What else is known of it.
     pub identity: Identity,
@@ -40,6 +43,7 @@ pub struct Candidate {
 #[derive(Debug, Clone)]
 pub struct Discovery {
     ports: Arc<dyn Ports>,
+    watch: Arc<PortWatch>,
     udp: Arc<UdpHub>,
     ble: Arc<BleHub>,
 }
@@ -61,7 +65,7 @@ impl Discovery {
     #[must_use]
     pub fn with_ports(ports: Arc<dyn Ports>) -> Self {
         let ble = Arc::new(BleHub::new(Arc::new(SystemCentral::new())));
-        Self { ports, udp: Arc::new(UdpHub::new()), ble }
+        Self { watch: Arc::new(PortWatch::new(Arc::clone(&ports))), ports, udp: Arc::new(UdpHub::new()), ble }
     }
 
     /// The same, with another Bluetooth than this machine's, for tests and simulated devices.
@@ -76,8 +80,9 @@ impl Discovery {
         &self.ble
     }
 
-    /// Everything that `target` may mean at this moment, each device once. Simulated devices are not found here: for
-    /// them the list is empty.
+    /// Everything that `target` may mean at this moment, each port and address once. A board with several ports is there
+    /// once for each; their keys are the same. Boards in their bootloader are not there: see
+    /// [`Discovery::in_bootloader`]. Simulated devices are not found here: for them the list is empty.
     ///
     /// # Errors
     /// `plan.too_many_addresses`, `plan.bad_address`, `station.unavailable` where this machine cannot list its ports, and
@@ -90,8 +95,24 @@ impl Discovery {
             MatchKind::Ble(patterns) => ble::candidates(&self.ble, target, patterns).await?,
             MatchKind::Sim(_) => Vec::new(),
         };
-        let mut keys = HashSet::new();
-        Ok(found.into_iter().filter(|candidate| keys.insert(candidate.key.clone())).collect())
+        let mut addresses = HashSet::new();
+        Ok(found.into_iter().filter(|candidate| addresses.insert(candidate.address.clone())).collect())
+    }
+
+    /// The ports of the boards that `target` means and that are in their bootloader at this moment. They are no
+    /// candidates: what is done to a board begins in its application, and most bootloaders are left again by themselves.
+    ///
+    /// # Errors
+    /// Where the machine lists no ports.
+    pub async fn in_bootloader(&self, target: &Target) -> Result<Vec<Port>, LinkError> {
+        let globs = match &target.matcher {
+            Match { bootloader_usb: Some(_), kind: MatchKind::Usb(_), .. } => &[][..],
+            Match { bootloader_usb: Some(_), kind: MatchKind::Port(globs), .. } => globs,
+            _ => return Ok(Vec::new()),
+        };
+        let mut ports = self.list(globs).await?;
+        ports.retain(|port| matches(&target.matcher, port) == Ok(Firmware::Bootloader));
+        Ok(ports)
     }
 
     /// The device that a person named.
@@ -105,7 +126,7 @@ impl Discovery {
                 let glob = glob::Pattern::escape(path);
                 let globs: Vec<_> = glob::Pattern::new(&glob).into_iter().collect();
                 // A port that this machine does not list can still be opened.
-                let ports = self.ports.ports(&globs).await.unwrap_or_default();
+                let ports = self.list(&globs).await.unwrap_or_default();
                 let port = ports.iter().find(|port| names(port).any(|name| name == *path));
                 Ok(match port {
                     Some(port) => self.candidate(port, path.clone(), &ports, None, link, true),
@@ -113,7 +134,7 @@ impl Discovery {
                 })
             }
             Address::Usb(pattern) => {
-                let ports = self.ports.ports(&[]).await.map_err(Cause::from)?;
+                let ports = self.list(&[]).await.map_err(Cause::from)?;
                 let fits =
                     |port: &&Port| port.identity.usb.as_ref().is_some_and(|usb| matches_usb(pattern, usb));
                 let mut found = ports.iter().filter(fits);
@@ -155,6 +176,11 @@ impl Discovery {
     /// # Errors
     /// Where the machine lists no ports.
     pub async fn list(&self, globs: &[glob::Pattern]) -> Result<Vec<Port>, LinkError> {
+        // Also where globs ask for more: whoever follows a device must have seen its twins.
+        let listing = self.watch.listing().await;
+        if globs.is_empty() {
+            return Ok(listing?.ports.clone());
+        }
         self.ports.ports(globs).await
     }
 
@@ -163,12 +189,10 @@ impl Discovery {
             MatchKind::Port(globs) => globs,
             _ => &[],
         };
-        let ports = self.ports.ports(globs).await.map_err(Cause::from)?;
+        let ports = self.list(globs).await.map_err(Cause::from)?;
         let mut found = Vec::new();
-        for port in ports.iter().filter(|port| matches(matcher, port).is_ok()) {
-            // Reports show the name that the plan uses; the port's own where it fits too.
-            let name = names(port).find(|name| globs.iter().any(|glob| matches_name(glob, name)));
-            let name = name.unwrap_or_else(|| port.path.to_string_lossy().into_owned());
+        for port in ports.iter().filter(|port| matches(matcher, port) == Ok(Firmware::Application)) {
+            let name = name_in_plan(matcher, port);
             let claim = globs.iter().any(|glob| !is_search(glob) && matches_name(glob, &name));
             let aliases = match &matcher.kind {
                 MatchKind::Usb(patterns) => patterns.clone(),
@@ -197,23 +221,20 @@ impl Discovery {
         link: &LinkOptions,
         claim: bool,
     ) -> Candidate {
-        let key = port.path.to_string_lossy().into_owned();
-        // A link such as by-path is the name that stays, so it is opened by that name; else the device is followed.
-        match &port.identity.usb {
-            Some(usb) if name == key => {
+        let path = port.path.to_string_lossy().into_owned();
+        // Where only the name tells a port from its neighbours (several on one interface), it is opened by its name.
+        let is_like = |other: &&Port| other.identity == port.identity && other.path != port.path;
+        let only_by_name = name != path && ports.iter().any(|other| is_like(&other));
+        match port.identity.usb.clone().filter(|_| !only_by_name) {
+            Some(seen) => {
                 let (aliases, bootloader) = ids.unwrap_or_default();
-                let print = UsbFingerprint::new(usb, ports, aliases, bootloader);
-                let connector =
-                    UsbConnector::new(Arc::clone(&self.ports), print, key.clone(), SerialOptions::from(link));
-                Candidate {
-                    address: connector.address(),
-                    key,
-                    identity: port.identity.clone(),
-                    connector: Arc::new(connector),
-                    claim,
-                }
+                let print = UsbFingerprint { seen, aliases, bootloader };
+                let link_name = (name != path).then_some(name);
+                let options = SerialOptions::from(link);
+                let connector = UsbConnector::new(Arc::clone(&self.watch), print, path, link_name, options);
+                Candidate { key: device_key(port), identity: port.identity.clone(), ..of(connector, claim) }
             }
-            _ => plain(name, key, port.identity.clone(), link, claim),
+            None => plain(name, path, port.identity.clone(), link, claim),
         }
     }
 

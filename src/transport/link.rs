@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
@@ -39,8 +40,17 @@ pub trait Connector: Send + Sync + fmt::Debug {
     /// [`LinkError`], for example [`LinkErrorKind::NotFound`] while the device is away.
     async fn connect(&self) -> Result<Box<dyn Link>, LinkError>;
 
-    /// The device's address in the grammar of the command line, for example `serial:/dev/ttyACM0`.
+    /// The device's address in the grammar of the command line, for example `serial:/dev/ttyACM0`. May change when a
+    /// link is opened: the device may have another port by then.
     fn address(&self) -> String;
+
+    /// Waits until a device that was away may be back, a moment at most: then it is worth trying to connect again.
+    async fn maybe_back(&self) {
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+
+    /// What the device is expected to run from now on. Links are opened to nothing else, where the two can be told apart.
+    fn expect(&self, _firmware: Firmware) {}
 
     /// The adapter of this machine that the link shares with other devices, where there are only so many links at once
     /// (Bluetooth). Such a link is not kept open while its device waits for its turn, and opening it may have to wait for
@@ -48,6 +58,19 @@ pub trait Connector: Send + Sync + fmt::Debug {
     fn adapter(&self) -> Option<String> {
         None
     }
+}
+
+/// How long [`Connector::maybe_back`] waits where there is nothing to watch.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+/// What a device runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Firmware {
+    /// What it is for.
+    #[default]
+    Application,
+    /// What starts the application, and may speak SMP too.
+    Bootloader,
 }
 
 /// What a link can carry, for filling frames and for telling the limit.

@@ -2,12 +2,15 @@
 
 use std::fmt;
 
+use serde::Serialize;
+
+use super::link::Firmware;
 use super::ports::Port;
 use crate::identity::UsbIdentity;
 use crate::plan::{Match, MatchKind, Pattern};
 
-/// The first key of a `match` that a port does not satisfy.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A key of a `match` that a port does not satisfy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Mismatch {
     /// The key, for example `serial_number`.
     pub key: &'static str,
@@ -27,44 +30,67 @@ impl fmt::Display for Mismatch {
     }
 }
 
-/// Whether every key of `matcher` holds for `port`. A port that is in its bootloader matches by `bootloader_usb`.
+/// Whether every key of `matcher` holds for `port`; gives what the board behind it runs.
 ///
 /// # Errors
 /// The first key that does not hold, kind first.
-pub fn matches(matcher: &Match, port: &Port) -> Result<(), Mismatch> {
+pub fn matches(matcher: &Match, port: &Port) -> Result<Firmware, Mismatch> {
+    let runs = firmware(matcher, port);
+    mismatches(matcher, port).into_iter().next().map_or(Ok(runs), Err)
+}
+
+/// What the board behind a port runs: its bootloader where that is what the plan calls `bootloader_usb`.
+fn firmware(matcher: &Match, port: &Port) -> Firmware {
+    let in_bootloader = matcher
+        .bootloader_usb
+        .as_ref()
+        .zip(port.identity.usb.as_ref())
+        .is_some_and(|(pattern, usb)| matches_usb(pattern, usb));
+    if in_bootloader { Firmware::Bootloader } else { Firmware::Application }
+}
+
+/// Every key of `matcher` that does not hold for `port`, kind first. A port that is in its bootloader matches by
+/// `bootloader_usb`.
+#[must_use]
+pub fn mismatches(matcher: &Match, port: &Port) -> Vec<Mismatch> {
     let usb = port.identity.usb.as_ref();
+    let mut all = Vec::new();
     match &matcher.kind {
         MatchKind::Usb(patterns) => {
-            let all = patterns.iter().chain(&matcher.bootloader_usb);
-            if !usb.is_some_and(|usb| all.clone().any(|pattern| matches_usb(pattern, usb))) {
-                let expected: Vec<&str> = all.map(Pattern::as_str).collect();
-                return Err(mismatch("usb", &expected.join("` or `"), usb.map(UsbIdentity::id)));
+            let known = patterns.iter().chain(&matcher.bootloader_usb);
+            if !usb.is_some_and(|usb| known.clone().any(|pattern| matches_usb(pattern, usb))) {
+                let expected: Vec<&str> = known.map(Pattern::as_str).collect();
+                all.push(mismatch("usb", &expected.join("` or `"), usb.map(UsbIdentity::id)));
             }
         }
         MatchKind::Port(globs) => {
             if !names(port).any(|name| globs.iter().any(|glob| matches_name(glob, &name))) {
                 let expected: Vec<&str> = globs.iter().map(glob::Pattern::as_str).collect();
                 let actual: Vec<String> = names(port).collect();
-                return Err(mismatch("port", &expected.join("` or `"), Some(actual.join("` or `"))));
+                all.push(mismatch("port", &expected.join("` or `"), Some(actual.join("` or `"))));
             }
         }
         MatchKind::Ble(patterns) => {
             let expected: Vec<&str> = patterns.iter().map(Pattern::as_str).collect();
-            return Err(mismatch("ble", &expected.join("` or `"), None));
+            all.push(mismatch("ble", &expected.join("` or `"), None));
         }
-        MatchKind::Udp(_) => return Err(mismatch("udp", "an address on the network", None)),
-        MatchKind::Tcp(places) => return Err(mismatch("tcp", &places.join("` or `"), None)),
-        MatchKind::Sim(_) => return Err(mismatch("sim", "a simulated device", None)),
+        MatchKind::Udp(_) => all.push(mismatch("udp", "an address on the network", None)),
+        MatchKind::Tcp(places) => all.push(mismatch("tcp", &places.join("` or `"), None)),
+        MatchKind::Sim(_) => all.push(mismatch("sim", "a simulated device", None)),
     }
-    let text = |key, pattern: &Option<Pattern>, actual: Option<&str>| match pattern {
-        Some(pattern) if !actual.is_some_and(|actual| pattern.matches(actual)) => {
-            Err(mismatch(key, pattern.as_str(), actual.map(str::to_owned)))
+    let texts = [
+        ("serial_number", &matcher.serial_number, usb.and_then(|usb| usb.serial_number.as_deref())),
+        ("product", &matcher.product, usb.and_then(|usb| usb.product.as_deref())),
+        ("hub_path", &matcher.hub_path, usb.and_then(|usb| usb.hub_path.as_deref())),
+    ];
+    for (key, pattern, actual) in texts {
+        if let Some(pattern) = pattern
+            && !actual.is_some_and(|actual| pattern.matches(actual))
+        {
+            all.push(mismatch(key, pattern.as_str(), actual.map(str::to_owned)));
         }
-        _ => Ok(()),
-    };
-    text("serial_number", &matcher.serial_number, usb.and_then(|usb| usb.serial_number.as_deref()))?;
-    text("product", &matcher.product, usb.and_then(|usb| usb.product.as_deref()))?;
-    text("hub_path", &matcher.hub_path, usb.and_then(|usb| usb.hub_path.as_deref()))
+    }
+    all
 }
 
 fn mismatch(key: &'static str, expected: &str, actual: Option<String>) -> Mismatch {
@@ -76,6 +102,18 @@ fn mismatch(key: &'static str, expected: &str, actual: Option<String>) -> Mismat
 pub fn matches_name(glob: &glob::Pattern, name: &str) -> bool {
     let options = glob::MatchOptions { require_literal_separator: true, ..glob::MatchOptions::new() };
     glob.matches_with(name, options)
+}
+
+/// What a plan's `match` calls a port: by the name that its globs mean, the port's own where that is one of them.
+#[must_use]
+pub fn name_in_plan(matcher: &Match, port: &Port) -> String {
+    let globs: &[glob::Pattern] = match &matcher.kind {
+        MatchKind::Port(globs) => globs,
+        _ => &[],
+    };
+    names(port)
+        .find(|name| globs.iter().any(|glob| matches_name(glob, name)))
+        .unwrap_or_else(|| port.path.to_string_lossy().into_owned())
 }
 
 /// Every name of a port, its own first.
@@ -148,7 +186,7 @@ mod tests {
     fn a_mismatch_names_the_first_key_that_does_not_hold() {
         let port = Port::usb("/dev/ttyACM0", usb(Some(0)));
         let mut plan = matcher(MatchKind::Usb(vec![pattern("2fe3:00ab")]));
-        assert_eq!(matches(&plan, &port), Ok(()));
+        assert_eq!(matches(&plan, &port), Ok(Firmware::Application));
         plan.hub_path = Some(pattern("1-3\\..*"));
         assert_eq!(
             matches(&plan, &port).unwrap_err().to_string(),
@@ -172,12 +210,35 @@ mod tests {
     }
 
     #[test]
+    fn every_key_that_does_not_hold_is_told() {
+        let port = Port::usb("/dev/ttyACM0", usb(Some(0)));
+        let plan = Match {
+            serial_number: Some(pattern("AA.*")),
+            product: Some(pattern("Jig")),
+            hub_path: Some(pattern("1-2.3")),
+            ..matcher(MatchKind::Usb(vec![pattern("1915:.*")]))
+        };
+        let keys: Vec<_> = mismatches(&plan, &port).into_iter().map(|one| (one.key, one.actual)).collect();
+        let some = |text: &str| Some(text.to_owned());
+        assert_eq!(
+            keys,
+            [("usb", some("2fe3:00ab:0")), ("serial_number", some("FF01")), ("product", None)],
+            "and the one that holds is not"
+        );
+    }
+
+    #[test]
     fn a_board_in_its_bootloader_is_the_same_board() {
         let port = Port::usb("/dev/ttyACM0", UsbIdentity { pid: 0x100, ..usb(Some(0)) });
         let mut plan = matcher(MatchKind::Usb(vec![pattern("2fe3:00ab")]));
         assert!(matches(&plan, &port).is_err());
         plan.bootloader_usb = Some(pattern("2fe3:0100"));
-        assert_eq!(matches(&plan, &port), Ok(()));
+        assert_eq!(matches(&plan, &port), Ok(Firmware::Bootloader));
+        // A wide pattern does not make an application of it.
+        plan.kind = MatchKind::Usb(vec![pattern("2fe3:.*")]);
+        assert_eq!(matches(&plan, &port), Ok(Firmware::Bootloader));
+        let application = Port::usb("/dev/ttyACM0", usb(Some(0)));
+        assert_eq!(matches(&plan, &application), Ok(Firmware::Application));
     }
 
     #[test]
@@ -186,9 +247,9 @@ mod tests {
         port.links.push("/dev/serial/by-path/pci-1-jig".into());
         let mut plan =
             matcher(MatchKind::Port(vec![glob::Pattern::new("/dev/serial/by-path/*-jig*").unwrap()]));
-        assert_eq!(matches(&plan, &port), Ok(()));
+        assert_eq!(matches(&plan, &port), Ok(Firmware::Application));
         plan.serial_number = Some(pattern("ff01"));
-        assert_eq!(matches(&plan, &port), Ok(()));
+        assert_eq!(matches(&plan, &port), Ok(Firmware::Application));
         assert_eq!(matches(&plan, &Port::plain("/dev/ttyS0")).unwrap_err().key, "port");
         let plain = Port { identity: crate::identity::Identity::default(), ..port };
         assert_eq!(matches(&plan, &plain).unwrap_err().key, "serial_number");

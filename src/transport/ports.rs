@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use serialport::{SerialPortInfo, SerialPortType, UsbPortInfo};
 
 use super::detached;
-use super::link::{LinkError, LinkErrorKind};
+use super::link::{Connector as _, Link, LinkError, LinkErrorKind};
+use super::serial::{SerialConnector, SerialOptions};
 use crate::identity::{Identity, UsbIdentity};
 
 /// How long listing the ports may take.
@@ -50,6 +50,20 @@ pub trait Ports: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// Where the system lists no ports at all, as in a container without `/sys`.
     async fn ports(&self, globs: &[glob::Pattern]) -> Result<Vec<Port>, LinkError>;
+
+    /// A number that changes when a port comes or goes, also where another one takes its name at once. Much cheaper than
+    /// a list. `None` where the system has nothing of the kind.
+    fn stamp(&self) -> Option<u64> {
+        None
+    }
+
+    /// Opens the port of this name.
+    ///
+    /// # Errors
+    /// [`LinkError`]: not there, held, denied.
+    async fn open(&self, name: &str, options: &SerialOptions) -> Result<Box<dyn Link>, LinkError> {
+        SerialConnector::new(name, options.clone()).connect().await
+    }
 }
 
 /// The ports of this machine.
@@ -71,31 +85,38 @@ impl Ports for SystemPorts {
         })
         .await?
     }
-}
 
-/// What the `serialport` crate lists, without the sockets of UARTs that are not there.
-fn listed() -> Result<Vec<SerialPortInfo>, LinkError> {
-    let unavailable = |message: String| {
-        LinkError::new(
-            LinkErrorKind::Unavailable,
-            message,
-            "run where /sys is mounted, or name the port in the plan (`match: { port: … }`)",
-        )
-    };
-    // The crate panics where this is missing.
-    if cfg!(target_os = "linux") && !Path::new("/sys/class/tty").is_dir() {
-        return Err(unavailable("cannot list serial ports: this system has no /sys/class/tty".to_owned()));
+    fn stamp(&self) -> Option<u64> {
+        #[cfg(target_os = "linux")]
+        return SYSTEM.stamp();
+        #[cfg(not(target_os = "linux"))]
+        None
     }
-    let infos = serialport::available_ports()
-        .map_err(|error| unavailable(format!("cannot list the serial ports: {error}")))?;
-    Ok(infos.into_iter().filter(|info| !is_empty_socket(&info.port_name)).collect())
 }
 
-/// Whether the kernel keeps a name for a UART that does not exist: type 0, `PORT_UNKNOWN` in `linux/serial_core.h`.
-fn is_empty_socket(port: &str) -> bool {
-    let name = Path::new(port).file_name().unwrap_or_default();
-    std::fs::read_to_string(Path::new("/sys/class/tty").join(name).join("type"))
-        .is_ok_and(|kind| kind.trim() == "0")
+/// The terminals of this machine, as they were read so far.
+#[cfg(target_os = "linux")]
+static SYSTEM: std::sync::LazyLock<super::sysfs::Sysfs> =
+    std::sync::LazyLock::new(super::sysfs::Sysfs::system);
+
+#[cfg(target_os = "linux")]
+fn listed() -> Result<Vec<Port>, LinkError> {
+    SYSTEM.ports().map_err(|error| unavailable(&format!("{error} (/sys/class/tty)")))
+}
+
+/// What the `serialport` crate lists.
+#[cfg(not(target_os = "linux"))]
+fn listed() -> Result<Vec<Port>, LinkError> {
+    let infos = serialport::available_ports().map_err(|error| unavailable(&error.to_string()))?;
+    Ok(infos.into_iter().map(port).collect())
+}
+
+fn unavailable(why: &str) -> LinkError {
+    LinkError::new(
+        LinkErrorKind::Unavailable,
+        format!("expected a list of the serial ports, got: {why}"),
+        "run where /sys is mounted, or name the port in the plan (`match: { port: … }`)",
+    )
 }
 
 /// Every terminal that the globs lead to: the name as found, and what it leads to.
@@ -127,19 +148,9 @@ fn is_device(_path: &Path) -> bool {
 }
 
 /// One port per device, whatever its names.
-fn merge(infos: Vec<SerialPortInfo>, found: Vec<(PathBuf, PathBuf)>) -> Vec<Port> {
-    let mut ports = BTreeMap::new();
-    for info in infos {
-        let name = PathBuf::from(&info.port_name);
-        let identity = match info.port_type {
-            SerialPortType::UsbPort(usb) => Identity { usb: Some(usb_identity(usb)), ble: None },
-            SerialPortType::PciPort | SerialPortType::BluetoothPort | SerialPortType::Unknown => {
-                Identity::default()
-            }
-        };
-        let path = std::fs::canonicalize(&name).unwrap_or(name);
-        ports.insert(path.clone(), Port { identity, ..Port::plain(path) });
-    }
+fn merge(listed: Vec<Port>, found: Vec<(PathBuf, PathBuf)>) -> Vec<Port> {
+    let mut ports: BTreeMap<PathBuf, Port> =
+        listed.into_iter().map(|port| (port.path.clone(), port)).collect();
     for (name, real) in found {
         let port = ports.entry(real.clone()).or_insert_with(|| Port::plain(&real));
         if name != real && !port.links.contains(&name) {
@@ -153,49 +164,31 @@ fn merge(infos: Vec<SerialPortInfo>, found: Vec<(PathBuf, PathBuf)>) -> Vec<Port
     ports
 }
 
-fn usb_identity(usb: UsbPortInfo) -> UsbIdentity {
+#[cfg(not(target_os = "linux"))]
+fn port(info: serialport::SerialPortInfo) -> Port {
     let text = |text: Option<String>| text.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
-    UsbIdentity {
-        vid: usb.vid,
-        pid: usb.pid,
-        interface: usb.interface,
-        serial_number: text(usb.serial_number),
-        product: text(usb.product),
-        hub_path: usb.location.as_ref().map(hub_path),
-    }
-}
-
-/// Bus and port chain as the kernel writes them, for example `1-2.3`.
-fn hub_path(location: &serialport::Location) -> String {
-    let chain: Vec<String> = location.port_chain().iter().map(u8::to_string).collect();
-    format!("{}-{}", location.bus_id(), chain.join("."))
+    let usb = match info.port_type {
+        serialport::SerialPortType::UsbPort(usb) => Some(UsbIdentity {
+            vid: usb.vid,
+            pid: usb.pid,
+            interface: usb.interface,
+            serial_number: text(usb.serial_number),
+            product: text(usb.product),
+            hub_path: usb.location.map(|location| {
+                // Bus and port chain as Linux writes them, for example `1-2.3`.
+                let chain: Vec<String> = location.port_chain().iter().map(u8::to_string).collect();
+                format!("{}-{}", location.bus_id(), chain.join("."))
+            }),
+        }),
+        _ => None,
+    };
+    let path = std::fs::canonicalize(&info.port_name).unwrap_or_else(|_| PathBuf::from(&info.port_name));
+    Port { identity: Identity { usb, ble: None }, ..Port::plain(path) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn usb_ports_are_told_by_vid_pid_interface_and_place() {
-        let info = SerialPortInfo {
-            port_name: "/nowhere/ttyACM0".to_owned(),
-            port_type: SerialPortType::UsbPort(UsbPortInfo {
-                vid: 0x2fe3,
-                pid: 4,
-                serial_number: Some("FF01 ".to_owned()),
-                manufacturer: None,
-                product: Some(String::new()),
-                location: Some(serialport::Location::new("1".to_owned(), vec![2, 3])),
-                interface: Some(2),
-            }),
-        };
-        let ports = merge(vec![info], Vec::new());
-        let usb = ports[0].identity.usb.as_ref().unwrap();
-        assert_eq!(usb.id(), "2fe3:0004:2");
-        assert_eq!(usb.serial_number.as_deref(), Some("FF01"));
-        assert_eq!(usb.product, None, "an empty string says nothing");
-        assert_eq!(usb.hub_path.as_deref(), Some("1-2.3"));
-    }
 
     #[cfg(unix)]
     #[test]

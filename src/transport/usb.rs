@@ -1,62 +1,47 @@
-//! A USB device found again by what it is, whatever its port is called by now. How a port is opened is the serial
-//! transport's business.
+//! What tells one USB board from all others, and which port it has by now, whatever the port is called. Nothing is opened
+//! here.
 
-use std::sync::{Arc, Mutex, PoisonError};
-
-use async_trait::async_trait;
-
-use super::link::{Connector, Link, LinkError, LinkErrorKind};
+use super::link::{Firmware, LinkError, LinkErrorKind};
 use super::matching::matches_usb;
-use super::ports::{Port, Ports};
-use super::serial::{SerialConnector, SerialOptions};
+use super::ports::Port;
+use super::watch::Twins;
 use crate::identity::UsbIdentity;
 use crate::plan::Pattern;
 
-/// What tells one USB device from all others, taken down when it was matched.
+/// What tells one USB board from all others, taken down when it was matched.
 #[derive(Debug, Clone)]
 pub struct UsbFingerprint {
     /// As it was.
     pub seen: UsbIdentity,
-    /// Whether no other device that was plugged in had its ids and serial number.
-    pub serial_unique: bool,
-    /// Ids under which the same device may come back: a target's `usb` patterns.
+    /// Ids under which the same board may come back: a target's `usb` patterns.
     pub aliases: Vec<Pattern>,
     /// Ids of its bootloader.
     pub bootloader: Option<Pattern>,
 }
 
 impl UsbFingerprint {
-    /// Takes down `seen`, one of `ports`.
-    #[must_use]
-    pub fn new(
-        seen: &UsbIdentity,
-        ports: &[Port],
-        aliases: Vec<Pattern>,
-        bootloader: Option<Pattern>,
-    ) -> Self {
-        let twin = |usb: &UsbIdentity| {
-            (usb.vid, usb.pid, &usb.serial_number) == (seen.vid, seen.pid, &seen.serial_number)
-                // The further interfaces of one device are in one place.
-                && (usb.hub_path != seen.hub_path || (seen.hub_path.is_none() && usb.interface == seen.interface))
-        };
-        let places =
-            ports.iter().filter_map(|port| port.identity.usb.as_ref()).filter(|usb| twin(usb)).count();
-        // Without a place the device itself counts as its own twin.
-        let serial_unique = places <= usize::from(seen.hub_path.is_none());
-        Self { seen: seen.clone(), serial_unique, aliases, bootloader }
-    }
-
-    /// The device's port among `ports`.
+    /// The board's port among `ports`, where it runs what is `expected` of it. `twins` are two ports of boards that say
+    /// the same of themselves as this one does, where there are such.
     ///
-    /// A serial number that was unique is followed wherever the device is plugged in; else the place counts. A
-    /// bootloader may have another serial number or none, so there the place is enough.
+    /// A serial number of its own is followed wherever the board is plugged in; else the place counts. A bootloader may
+    /// have another serial number or none, so there the place is enough.
     ///
     /// # Errors
-    /// [`LinkErrorKind::NotFound`] while it is away, [`LinkErrorKind::Ambiguous`] where several fit.
-    pub fn locate<'a>(&self, ports: &'a [Port]) -> Result<&'a Port, LinkError> {
-        let serial = self.seen.serial_number.as_deref().filter(|_| self.serial_unique);
+    /// [`LinkErrorKind::NotFound`] while it is away or runs something else, [`LinkErrorKind::Ambiguous`] where several
+    /// fit.
+    pub fn locate<'a>(
+        &self,
+        ports: &'a [Port],
+        expected: Firmware,
+        twins: Option<&Twins>,
+    ) -> Result<&'a Port, LinkError> {
+        if let Some(twins) = twins.filter(|_| self.seen.hub_path.is_none()) {
+            return Err(self.indistinguishable(twins));
+        }
+        let serial = self.seen.serial_number.as_deref().filter(|_| twins.is_none());
         let here = |usb: &UsbIdentity| usb.hub_path.is_some() && usb.hub_path == self.seen.hub_path;
         let mut fits = Vec::new();
+        let mut otherwise = None;
         for port in ports {
             let Some(usb) = &port.identity.usb else { continue };
             let Some(role) = self.role(usb) else { continue };
@@ -68,13 +53,20 @@ impl UsbFingerprint {
                 // Neither number nor place: all that is left is that only one fits.
                 None => true,
             };
-            if same {
+            if same && role.firmware() == expected {
                 // The best fit is the least: the same serial number, the same ids, the same place.
                 let rank = (usb.serial_number != self.seen.serial_number, role, !here(usb));
                 fits.push((rank, port));
+            } else if same {
+                otherwise = Some((port, role.firmware()));
             }
         }
-        let Some(best) = fits.iter().map(|(rank, _)| *rank).min() else { return Err(self.not_found(ports)) };
+        let Some(best) = fits.iter().map(|(rank, _)| *rank).min() else {
+            return Err(match otherwise {
+                Some((port, runs)) => self.runs_something_else(port, runs),
+                None => self.not_found(ports),
+            });
+        };
         let mut best_fits = fits.iter().filter(|(rank, _)| *rank == best).map(|(_, port)| *port);
         match (best_fits.next(), best_fits.next()) {
             (Some(port), None) => Ok(port),
@@ -87,17 +79,19 @@ impl UsbFingerprint {
         let seen = &self.seen;
         if (usb.vid, usb.pid, usb.interface) == (seen.vid, seen.pid, seen.interface) {
             Some(Role::Same)
+        } else if self.bootloader.as_ref().is_some_and(|pattern| matches_usb(pattern, usb)) {
+            // Before the aliases: a wide pattern such as `2fe3:.*` takes in the bootloader's ids.
+            Some(Role::Bootloader)
         } else if usb.interface == seen.interface && self.aliases.iter().any(|alias| matches_usb(alias, usb))
         {
             Some(Role::Alias)
-        } else if self.bootloader.as_ref().is_some_and(|pattern| matches_usb(pattern, usb)) {
-            Some(Role::Bootloader)
         } else {
             None
         }
     }
 
-    fn not_found(&self, ports: &[Port]) -> LinkError {
+    /// The board, for people: ids, serial number, place.
+    fn in_words(&self) -> String {
         let seen = &self.seen;
         let mut what = seen.id();
         if let Some(serial) = &seen.serial_number {
@@ -106,6 +100,34 @@ impl UsbFingerprint {
         if let Some(place) = &seen.hub_path {
             what += &format!(" (last at hub path {place})");
         }
+        what
+    }
+
+    fn runs_something_else(&self, port: &Port, runs: Firmware) -> LinkError {
+        let ids = port.identity.usb.as_ref().map(UsbIdentity::id).unwrap_or_default();
+        let (runs, help) = match runs {
+            Firmware::Bootloader => (
+                "in its bootloader",
+                "the application does not start: look at its boot log, or program the board anew",
+            ),
+            Firmware::Application => (
+                "running its application",
+                "check that the application can be told to stay in its bootloader (boot_mode)",
+            ),
+        };
+        LinkError::new(
+            LinkErrorKind::NotFound,
+            format!(
+                "expected USB device {}, found it {runs} as serial:{} ({ids})",
+                self.in_words(),
+                port.path.display()
+            ),
+            help,
+        )
+    }
+
+    fn not_found(&self, ports: &[Port]) -> LinkError {
+        let seen = &self.seen;
         let other = ports
             .iter()
             .filter_map(|port| port.identity.usb.as_ref())
@@ -126,7 +148,7 @@ impl UsbFingerprint {
         };
         LinkError::new(
             LinkErrorKind::NotFound,
-            format!("expected USB device {what}, found none{instead}"),
+            format!("expected USB device {}, found none{instead}", self.in_words()),
             help,
         )
     }
@@ -135,12 +157,33 @@ impl UsbFingerprint {
         LinkError::new(
             LinkErrorKind::Ambiguous,
             format!(
-                "expected one port for USB device {}, but {} and {} both fit and nothing tells them apart",
+                "expected one port for USB device {}, but serial:{} and serial:{} both fit and nothing tells them apart",
                 self.seen.id(),
                 first.path.display(),
                 second.path.display()
             ),
             "name the interface in the pattern (`2fe3:0004:0`), or give each device a serial number of its own",
+        )
+    }
+
+    fn indistinguishable(&self, (first, second): &Twins) -> LinkError {
+        let serial = self
+            .seen
+            .serial_number
+            .as_ref()
+            .map_or("no serial number".to_owned(), |s| format!("serial number {s}"));
+        LinkError::new(
+            LinkErrorKind::Ambiguous,
+            format!(
+                "expected boards that can be told apart, but serial:{} and serial:{} are both {:04x}:{:04x} with {serial}, \
+                 and this system does not say where they are plugged in",
+                first.display(),
+                second.display(),
+                self.seen.vid,
+                self.seen.pid
+            ),
+            "give each board a serial number of its own, or plug in one at a time: after a reset nothing would tell which \
+             is which",
         )
     }
 }
@@ -153,39 +196,12 @@ enum Role {
     Bootloader,
 }
 
-/// Opens a USB device's port by what the device is.
-#[derive(Debug)]
-pub struct UsbConnector {
-    ports: Arc<dyn Ports>,
-    fingerprint: UsbFingerprint,
-    options: SerialOptions,
-    /// The port that it had last.
-    path: Mutex<String>,
-}
-
-impl UsbConnector {
-    /// For the device of `fingerprint`, which was at `path`.
-    pub fn new(
-        ports: Arc<dyn Ports>,
-        fingerprint: UsbFingerprint,
-        path: impl Into<String>,
-        options: SerialOptions,
-    ) -> Self {
-        Self { ports, fingerprint, options, path: Mutex::new(path.into()) }
-    }
-}
-
-#[async_trait]
-impl Connector for UsbConnector {
-    async fn connect(&self) -> Result<Box<dyn Link>, LinkError> {
-        let ports = self.ports.ports(&[]).await?;
-        let path = self.fingerprint.locate(&ports)?.path.to_string_lossy().into_owned();
-        self.path.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&path);
-        SerialConnector::new(path, self.options.clone()).connect().await
-    }
-
-    fn address(&self) -> String {
-        format!("serial:{}", self.path.lock().unwrap_or_else(PoisonError::into_inner))
+impl Role {
+    fn firmware(self) -> Firmware {
+        match self {
+            Self::Same | Self::Alias => Firmware::Application,
+            Self::Bootloader => Firmware::Bootloader,
+        }
     }
 }
 
@@ -210,17 +226,30 @@ mod tests {
     }
 
     fn take(ports: &[Port], index: usize, bootloader: Option<&str>) -> UsbFingerprint {
-        let seen = ports[index].identity.usb.as_ref().unwrap();
-        UsbFingerprint::new(
-            seen,
-            ports,
-            vec![Pattern::new("2fe3:0004").unwrap()],
-            bootloader.map(|text| Pattern::new(text).unwrap()),
-        )
+        UsbFingerprint {
+            seen: ports[index].identity.usb.clone().unwrap(),
+            aliases: vec![Pattern::new("2fe3:0004").unwrap()],
+            bootloader: bootloader.map(|text| Pattern::new(text).unwrap()),
+        }
     }
 
+    fn result(found: Result<&Port, LinkError>) -> Result<String, LinkErrorKind> {
+        found.map(|port| port.path.display().to_string()).map_err(|error| error.kind)
+    }
+
+    /// Where the application is of a board that says of itself what no other board says.
     fn found(print: &UsbFingerprint, ports: &[Port]) -> Result<String, LinkErrorKind> {
-        print.locate(ports).map(|port| port.path.display().to_string()).map_err(|error| error.kind)
+        result(print.locate(ports, Firmware::Application, None))
+    }
+
+    fn in_bootloader(print: &UsbFingerprint, ports: &[Port]) -> Result<String, LinkErrorKind> {
+        result(print.locate(ports, Firmware::Bootloader, None))
+    }
+
+    /// Where the application is of a board that has a twin.
+    fn found_of_twins(print: &UsbFingerprint, ports: &[Port]) -> Result<String, LinkErrorKind> {
+        let twins = ("ACM0".into(), "ACM1".into());
+        result(print.locate(ports, Firmware::Application, Some(&twins)))
     }
 
     #[test]
@@ -235,11 +264,10 @@ mod tests {
     fn two_boards_with_one_serial_number_are_told_apart_by_their_place() {
         let before = [port("ACM0", "2fe3:4:0", "A", "1-1"), port("ACM1", "2fe3:4:0", "A", "1-2")];
         let print = take(&before, 0, None);
-        assert!(!print.serial_unique);
         let swapped = [port("ACM0", "2fe3:4:0", "A", "1-2"), port("ACM1", "2fe3:4:0", "A", "1-1")];
-        assert_eq!(found(&print, &swapped), Ok("ACM1".to_owned()));
+        assert_eq!(found_of_twins(&print, &swapped), Ok("ACM1".to_owned()));
         // The twin must not stand in while the device is away.
-        assert_eq!(found(&print, &swapped[..1]), Err(LinkErrorKind::NotFound));
+        assert_eq!(found_of_twins(&print, &swapped[..1]), Err(LinkErrorKind::NotFound));
     }
 
     #[test]
@@ -247,7 +275,6 @@ mod tests {
         let before = [port("ACM0", "2fe3:4:0", "A", "1-1"), port("ACM1", "2fe3:4:2", "A", "1-1")];
         for (index, name) in [(0, "ACM0"), (1, "ACM1")] {
             let print = take(&before, index, None);
-            assert!(print.serial_unique);
             assert_eq!(found(&print, &before), Ok(name.to_owned()));
         }
         // The console of a board is not its SMP port.
@@ -268,17 +295,30 @@ mod tests {
         let before = [port("ACM0", "2fe3:4:0", "A", "1-1"), port("ACM1", "2fe3:4:0", "B", "1-2")];
         let print = take(&before, 0, Some("2fe3:0100"));
         let boot = [port("ACM0", "2fe3:100:0", "-", "1-2"), port("ACM1", "2fe3:100:0", "BOOT", "1-1")];
-        assert_eq!(found(&print, &boot), Ok("ACM1".to_owned()), "by place");
+        assert_eq!(in_bootloader(&print, &boot), Ok("ACM1".to_owned()), "by place");
         let boot = [port("ACM0", "2fe3:100:0", "B", "1-2"), port("ACM1", "2fe3:100:0", "A", "1-7")];
-        assert_eq!(found(&print, &boot), Ok("ACM1".to_owned()), "by serial number");
+        assert_eq!(in_bootloader(&print, &boot), Ok("ACM1".to_owned()), "by serial number");
         assert_eq!(
-            found(&take(&before, 0, None), &boot),
+            in_bootloader(&take(&before, 0, None), &boot),
             Err(LinkErrorKind::NotFound),
             "unless the plan has it"
         );
-        // Application and bootloader at once: the application counts.
+    }
+
+    #[test]
+    fn a_bootloader_is_not_the_application_nor_the_other_way_round() {
+        let before = [port("ACM0", "2fe3:4:0", "A", "1-1")];
+        let mut print = take(&before, 0, Some("2fe3:0100"));
+        // A wide pattern does not make an application of it.
+        print.aliases.push(Pattern::new("2fe3:.*").unwrap());
         let both = [port("ACM3", "2fe3:100:0", "A", "1-1"), port("ACM4", "2fe3:4:0", "A", "1-1")];
         assert_eq!(found(&print, &both), Ok("ACM4".to_owned()));
+        assert_eq!(in_bootloader(&print, &both), Ok("ACM3".to_owned()));
+        let error = print.locate(&both[..1], Firmware::Application, None).unwrap_err();
+        assert_eq!(error.kind, LinkErrorKind::NotFound);
+        assert!(error.message.contains("found it in its bootloader as serial:ACM3 (2fe3:0100:0)"), "{error}");
+        let error = print.locate(&both[1..], Firmware::Bootloader, None).unwrap_err();
+        assert!(error.message.contains("found it running its application as serial:ACM4"), "{error}");
     }
 
     #[test]
@@ -295,9 +335,9 @@ mod tests {
         let before = [port("ACM0", "2fe3:4:0", "A", "1-1")];
         let print = take(&before, 0, Some("2fe3:0100"));
         let two = [port("ACM0", "2fe3:100:0", "-", "1-1"), port("ACM1", "2fe3:100:2", "-", "1-1")];
-        let error = print.locate(&two).unwrap_err();
+        let error = print.locate(&two, Firmware::Bootloader, None).unwrap_err();
         assert_eq!(error.kind, LinkErrorKind::Ambiguous);
-        assert!(error.message.contains("ACM0 and ACM1"), "{error}");
+        assert!(error.message.contains("serial:ACM0 and serial:ACM1"), "{error}");
         // A system that tells neither number nor place.
         let bare = [port("COM3", "2fe3:4", "-", "-"), port("COM4", "2fe3:4", "-", "-")];
         assert_eq!(found(&take(&bare, 0, None), &bare), Err(LinkErrorKind::Ambiguous));
@@ -305,9 +345,23 @@ mod tests {
     }
 
     #[test]
+    fn twins_without_a_place_are_refused_also_while_one_of_them_is_away() {
+        let twins = [port("ACM0", "2fe3:4:0", "A", "-"), port("ACM1", "2fe3:4:0", "A", "-")];
+        let print = take(&twins, 0, None);
+        assert_eq!(found_of_twins(&print, &twins[1..]), Err(LinkErrorKind::Ambiguous));
+        let names = ("ACM0".into(), "ACM1".into());
+        let error = print.locate(&twins, Firmware::Application, Some(&names)).unwrap_err();
+        let text = "serial:ACM0 and serial:ACM1 are both 2fe3:0004 with serial number A";
+        assert!(error.message.contains(text), "{error}");
+        assert!(error.help.contains("a serial number of its own"), "{}", error.help);
+    }
+
+    #[test]
     fn another_board_in_the_place_is_not_taken_but_told() {
         let before = [port("ACM0", "2fe3:4:0", "A", "1-1")];
-        let error = take(&before, 0, None).locate(&[port("ACM0", "2fe3:4:0", "Z", "1-1")]).unwrap_err();
+        let error = take(&before, 0, None)
+            .locate(&[port("ACM0", "2fe3:4:0", "Z", "1-1")], Firmware::Application, None)
+            .unwrap_err();
         assert_eq!(error.kind, LinkErrorKind::NotFound);
         assert!(error.message.contains("at its place is 2fe3:0004:0 with serial number Z"), "{error}");
     }

@@ -130,3 +130,33 @@ fn a_port_that_another_process_holds_is_station_trouble_and_the_holder_is_named(
     assert!(dry.out.contains("could not be opened"), "{}", dry.out);
     assert_eq!(report["devices"][0]["changed"], false);
 }
+
+#[test]
+fn a_device_that_two_targets_match_by_two_names_is_refused_by_the_run_and_the_dry_run() {
+    let station = Station::new();
+    let (_master, _slave, path) = terminal();
+    for name in ["tty-a", "tty-b"] {
+        std::os::unix::fs::symlink(&path, station.path(name)).expect("a link");
+    }
+    let target = |name: &str| {
+        let link = station.path(&format!("tty-{name}"));
+        format!(
+            "  - name: {name}\n    match: {{ port: \"{}\" }}\n    {PATIENCE}\n    discover: 1s\n",
+            link.display()
+        )
+    };
+    station.plan(&format!(
+        "version: 1\nname: links\nimages: {{ app: {{ file: app.bin }} }}\ntargets:\n{}{}",
+        target("a"),
+        target("b")
+    ));
+    let (said, report) = station.run(&[]);
+    let report = report.expect("a report");
+    for index in 0..2 {
+        assert_eq!(verdict(&report, index), ("error".to_owned(), "plan.device_in_two_targets".to_owned()));
+    }
+    let dry = station.say(&["run", "plan.yaml", "--dry-run"]);
+    assert_eq!((said.exit, dry.exit), (100, 100), "{}", dry.out);
+    assert!(dry.out.contains("refused, as b matches it, too"), "{}", dry.out);
+    assert!(dry.out.contains("refused, as a matches it, too"), "{}", dry.out);
+}

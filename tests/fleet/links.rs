@@ -15,7 +15,7 @@ use flashfleet::sim::{DeviceHandle, FaultSpec, Fleet, NthAnswer, Refusal, SimSpe
 use flashfleet::smp::Header;
 use flashfleet::smp::message::image::ListImages;
 use flashfleet::smp::message::os::ParamsResponse;
-use flashfleet::transport::{Connector, Link, LinkError, LinkErrorKind, LinkProperties};
+use flashfleet::transport::{Connector, Link, LinkError, LinkErrorKind, LinkProperties, Port, device_key};
 
 use super::line::{Finished, Line, candidate, faulty, in_virtual_time, new_image, upload};
 use super::tap::{Tap, Tapped};
@@ -344,25 +344,26 @@ fn a_port_that_cannot_be_opened_is_not_matched_and_holds_nobody_up() {
 
 #[test]
 fn a_held_port_is_matched_but_for_the_other_port_of_a_board_that_answers() {
-    let usb = |serial_number: Option<&str>, hub_path: Option<&str>| {
-        let [serial_number, hub_path] = [serial_number, hub_path].map(|text| text.map(str::to_owned));
-        let usb = UsbIdentity { vid: 1, pid: 2, interface: None, serial_number, product: None, hub_path };
+    let usb = |hub_path: &str, interface| {
+        let hub_path = Some(hub_path.to_owned());
+        let interface = Some(interface);
+        let usb = UsbIdentity { vid: 1, pid: 2, interface, serial_number: None, product: None, hub_path };
         Identity { usb: Some(usb), ble: None }
     };
-    let cases = [
-        (usb(Some("A"), Some("1-2.1")), usb(Some("A"), Some("1-2.1")), 1),
-        (usb(None, Some("1-2.1")), usb(None, Some("1-2.1")), 1),
-        (usb(None, Some("1-2.1")), usb(None, Some("1-2.2")), 2),
-        (usb(Some("A"), None), usb(Some("B"), None), 2),
-        (usb(None, None), usb(None, None), 2),
+    for (answering, held, expected) in [
+        (usb("1-2.1", 0), usb("1-2.1", 2), 1),
+        (usb("1-2.1", 2), usb("1-2.1", 0), 1),
+        (usb("1-2.1", 0), usb("1-2.2", 2), 2),
         (Identity::default(), Identity::default(), 2),
-    ];
-    for (answering, held, expected) in cases {
+    ] {
         in_virtual_time(async {
             let mut line = Line::new(&SimSpec::default());
             let devices = line.devices.get_mut("line").expect("a target");
             devices.push(candidate(Arc::new(Shut::Held)));
-            (devices[0].identity, devices[1].identity) = (answering.clone(), held.clone());
+            for (device, identity) in devices.iter_mut().zip([&answering, &held]) {
+                device.identity = identity.clone();
+                device.key = device_key(&Port { identity: identity.clone(), ..Port::plain(&device.address) });
+            }
             search(&mut line);
             let finished = line.run().await;
             assert_eq!(finished.report.devices.len(), expected, "{answering:?} {held:?}");

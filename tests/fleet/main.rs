@@ -3,6 +3,7 @@
 
 mod adapters;
 mod ble;
+mod bus;
 mod happy;
 mod interrupts;
 mod line;
@@ -10,4 +11,6 @@ mod links;
 mod policy;
 mod tap;
 mod trouble;
+mod usb;
+mod usb_trouble;
 mod verdicts;

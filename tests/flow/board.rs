@@ -251,7 +251,7 @@ impl Board {
             }
             Action::AwaitReturn { .. } => {
                 if self.boot == Boot::Hangs && self.secondary.as_ref().is_some_and(|slot| slot.pending) {
-                    Outcome::NeverReturned { left: self.left }
+                    Outcome::NeverReturned { left: self.left, seen: None }
                 } else {
                     Outcome::Returned { left: self.left }
                 }

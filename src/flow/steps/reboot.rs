@@ -107,7 +107,7 @@ impl Reboot {
                 self.note_left(left);
                 RebootTurn::Back { left: self.left, answered: self.answered }
             }
-            (Phase::Awaiting, Some(Outcome::NeverReturned { left }))
+            (Phase::Awaiting, Some(Outcome::NeverReturned { left, .. }))
                 if facts.can_recover && !self.recovered =>
             {
                 self.note_left(left);
@@ -120,9 +120,13 @@ impl Reboot {
                 self.until = now + facts.return_within;
                 RebootTurn::Do(Action::AwaitReturn { quiet: facts.quiet, within: facts.return_within })
             }
-            (Phase::Awaiting, Some(Outcome::NeverReturned { left })) => {
+            (Phase::Awaiting, Some(Outcome::NeverReturned { left, seen })) => {
                 self.note_left(left);
-                RebootTurn::Broke(self.never_returned(facts))
+                let mut cause = self.never_returned(facts);
+                if let Some(seen) = seen {
+                    cause.message = format!("{}; at last: {seen}", cause.message);
+                }
+                RebootTurn::Broke(cause)
             }
             // Trying again would start from a device that is known not to answer.
             (Phase::Recovering, Some(Outcome::Failed(trouble))) => {

@@ -1,0 +1,227 @@
+//! One look at the ports for all who wait: what it costs, what it notices, and that no board gets what is another's.
+#![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use flashfleet::identity::UsbIdentity;
+use flashfleet::plan::LinkOptions;
+use flashfleet::transport::{
+    Connector as _, Firmware, Link, LinkError, LinkErrorKind, MemoryConnector, MemoryLink, Port, PortWatch,
+    Ports, SerialOptions, SystemPorts, UsbConnector, UsbFingerprint,
+};
+use tokio::time::{Instant, sleep, timeout};
+
+/// Ports that a test moves about, and that count how often they are listed.
+#[derive(Debug, Default)]
+struct Moving(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    ports: Vec<Port>,
+    stamp: u64,
+    listings: usize,
+    /// What there is from the next opening on.
+    at_opening: Option<Vec<Port>>,
+    opened: Vec<String>,
+    stamps: usize,
+    unlistable: bool,
+}
+
+impl Moving {
+    fn new(ports: Vec<Port>) -> (Arc<Self>, Arc<PortWatch>) {
+        let moving = Arc::new(Self(Mutex::new(State { ports, ..State::default() })));
+        (Arc::clone(&moving), Arc::new(PortWatch::new(moving)))
+    }
+
+    fn set(&self, ports: Vec<Port>) {
+        let mut state = self.0.lock().unwrap();
+        state.ports = ports;
+        state.stamp += 1;
+    }
+
+    fn listings(&self) -> usize {
+        self.0.lock().unwrap().listings
+    }
+}
+
+#[async_trait]
+impl Ports for Moving {
+    async fn ports(&self, _globs: &[glob::Pattern]) -> Result<Vec<Port>, LinkError> {
+        // A list takes its time: meanwhile others ask for one.
+        sleep(Duration::from_millis(10)).await;
+        let mut state = self.0.lock().unwrap();
+        state.listings += 1;
+        if state.unlistable {
+            return Err(LinkError::new(LinkErrorKind::Unavailable, "no /sys", "mount it"));
+        }
+        Ok(state.ports.clone())
+    }
+
+    fn stamp(&self) -> Option<u64> {
+        let mut state = self.0.lock().unwrap();
+        state.stamps += 1;
+        Some(state.stamp)
+    }
+
+    async fn open(&self, name: &str, _options: &SerialOptions) -> Result<Box<dyn Link>, LinkError> {
+        let mut state = self.0.lock().unwrap();
+        state.opened.push(name.to_owned());
+        if let Some(ports) = state.at_opening.take() {
+            state.ports = ports;
+            state.stamp += 1;
+        }
+        Ok(Box::new(MemoryLink::pair(name, MemoryLink::unlimited()).0))
+    }
+}
+
+fn board(path: &str, serial: &str) -> Port {
+    let usb = UsbIdentity {
+        vid: 0x2fe3,
+        pid: 4,
+        interface: Some(0),
+        serial_number: Some(serial.to_owned()),
+        product: None,
+        hub_path: Some(format!("1-{serial}")),
+    };
+    Port::usb(path, usb)
+}
+
+fn connector(watch: &Arc<PortWatch>, port: &Port) -> UsbConnector {
+    let seen = port.identity.usb.clone().unwrap();
+    let print = UsbFingerprint { seen, aliases: Vec::new(), bootloader: None };
+    let options = SerialOptions::from(&LinkOptions::default());
+    UsbConnector::new(Arc::clone(watch), print, port.path.to_string_lossy(), None, options)
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_who_ask_share_one_list_until_something_changes() {
+    let (ports, watch) = Moving::new(vec![board("/dev/ttyFAKE0", "1")]);
+    let all = futures_util::future::join_all((0..120).map(|_| watch.listing())).await;
+    assert!(all.iter().all(|listing| listing.as_ref().unwrap().ports.len() == 1));
+    assert_eq!(ports.listings(), 1);
+    assert_eq!(ports.0.lock().unwrap().stamps, 1, "nor does everyone look whether something changed");
+    let generation = watch.listing().await.unwrap().generation;
+    ports.set(Vec::new());
+    sleep(Duration::from_millis(20)).await;
+    let after = watch.listing().await.unwrap();
+    assert!(after.ports.is_empty() && after.generation != generation);
+    assert_eq!(ports.listings(), 2);
+    // What a list tells may have been half set up: it is not believed for ever.
+    sleep(Duration::from_secs(2)).await;
+    assert_eq!(watch.listing().await.unwrap().generation, after.generation, "nothing changed");
+    assert_eq!(ports.listings(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn everyone_who_waits_is_woken_by_a_change_and_nobody_lists_meanwhile() {
+    let (ports, watch) = Moving::new(Vec::new());
+    let generation = watch.listing().await.unwrap().generation;
+    let waiting = futures_util::future::join_all((0..120).map(|_| watch.changed(generation)));
+    let change = async {
+        sleep(Duration::from_millis(800)).await;
+        ports.set(vec![board("/dev/ttyFAKE0", "1")]);
+        Instant::now()
+    };
+    let ((), changed_at) = tokio::join!(async { waiting.await.into_iter().collect() }, change);
+    assert!(changed_at.elapsed() <= Duration::from_millis(50), "{:?}", changed_at.elapsed());
+    assert_eq!(ports.listings(), 2, "one at the beginning, one for all of them");
+    // One who leaves while it was looking for all leaves the others with somebody who looks.
+    let generation = watch.listing().await.unwrap().generation;
+    let (first, second) = (watch.changed(generation), watch.changed(generation));
+    let leave = timeout(Duration::from_millis(5), first);
+    let change = async {
+        sleep(Duration::from_millis(100)).await;
+        ports.set(Vec::new());
+    };
+    let (left, woken, ()) = tokio::join!(leave, timeout(Duration::from_secs(1), second), change);
+    assert!(left.is_err() && woken.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_board_that_went_and_came_between_two_looks_is_a_change() {
+    let (ports, watch) = Moving::new(vec![board("/dev/ttyFAKE0", "1")]);
+    let before = watch.listing().await.unwrap();
+    ports.set(vec![board("/dev/ttyFAKE0", "1")]);
+    timeout(Duration::from_secs(1), watch.changed(before.generation)).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_port_that_became_anothers_while_it_was_opened_is_left_alone() {
+    let (one, other) = (board("/dev/ttyFAKE0", "1"), board("/dev/ttyFAKE1", "2"));
+    let (ports, watch) = Moving::new(vec![one.clone(), other.clone()]);
+    let connector = connector(&watch, &one);
+    // Both reset, and come back with each other's names, just when the first is opened.
+    let swapped = vec![board("/dev/ttyFAKE0", "2"), board("/dev/ttyFAKE1", "1")];
+    ports.0.lock().unwrap().at_opening = Some(swapped);
+    let link = connector.connect().await.unwrap();
+    assert_eq!(ports.0.lock().unwrap().opened, ["/dev/ttyFAKE0", "/dev/ttyFAKE1"]);
+    assert_eq!(connector.address(), "serial:/dev/ttyFAKE1");
+    link.close().await;
+    // It went while it was opened, and another board has its name: nothing is left open.
+    ports.0.lock().unwrap().at_opening = Some(vec![board("/dev/ttyFAKE1", "2")]);
+    let error = connector.connect().await.err().unwrap();
+    assert_eq!(error.kind, LinkErrorKind::NotFound);
+}
+
+#[tokio::test(start_paused = true)]
+async fn boards_that_say_the_same_are_remembered_as_twins() {
+    let twin = |path: &str, place: &str| {
+        let mut port = board(path, "A");
+        let usb = port.identity.usb.as_mut().unwrap();
+        usb.hub_path = (place != "-").then(|| place.to_owned());
+        port
+    };
+    for (first, second, are_twins) in
+        [("1-1", "1-2", true), ("-", "-", true), ("1-1", "1-1", true), ("1-1", "", false)]
+    {
+        let mut all = vec![twin("/dev/ttyFAKE0", first)];
+        all.extend((!second.is_empty()).then(|| twin("/dev/ttyFAKE1", second)));
+        let (ports, watch) = Moving::new(all.clone());
+        watch.listing().await.unwrap();
+        ports.set(all[..1].to_vec());
+        sleep(Duration::from_millis(20)).await;
+        assert_eq!(watch.listing().await.unwrap().ports.len(), 1);
+        let usb = all[0].identity.usb.as_ref().unwrap();
+        assert_eq!(watch.twins(usb).is_some(), are_twins, "{first} {second}");
+    }
+    // The ports of one board are none.
+    let mut log = board("/dev/ttyFAKE1", "A");
+    log.identity.usb.as_mut().unwrap().interface = Some(2);
+    let (_, watch) = Moving::new(vec![board("/dev/ttyFAKE0", "A"), log]);
+    let listing = watch.listing().await.unwrap();
+    assert!(watch.twins(listing.ports[0].identity.usb.as_ref().unwrap()).is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn ports_that_cannot_be_listed_are_not_asked_for_by_everyone() {
+    let (ports, watch) = Moving::new(Vec::new());
+    ports.0.lock().unwrap().unlistable = true;
+    let all = futures_util::future::join_all((0..120).map(|_| watch.listing())).await;
+    assert!(
+        all.iter().all(|listing| matches!(listing, Err(error) if error.kind == LinkErrorKind::Unavailable))
+    );
+    assert_eq!(ports.listings(), 1);
+    ports.0.lock().unwrap().unlistable = false;
+    sleep(Duration::from_secs(1)).await;
+    assert!(watch.listing().await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connector_without_anything_to_watch_looks_again_after_a_moment() {
+    let begin = Instant::now();
+    let connector = MemoryConnector::new("sim:one", MemoryLink::unlimited());
+    connector.expect(Firmware::Bootloader);
+    connector.maybe_back().await;
+    let waited = begin.elapsed();
+    assert!(waited >= Duration::from_millis(10) && waited <= Duration::from_millis(100), "{waited:?}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn the_systems_stamp_is_the_same_while_nothing_changes() {
+    let stamp = SystemPorts.stamp();
+    assert!(stamp.is_some());
+    assert_eq!(stamp, SystemPorts.stamp());
+}
