@@ -12,7 +12,7 @@ use super::sim::{SCHEMA, SimArgs, bad_description, signals, station, wait};
 use crate::cause::Cause;
 use crate::sim::{AttachEvent, Attacher, Fleet, SimSpec, USBIP_PORT, UsbBus, Vhci};
 
-/// How often the client asks which boards are there: a board is attached again this soon after it came back.
+/// How often the client asks at most which boards are there: a board is attached again this soon after it came back.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// How often it asks a server that does not answer any more.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);

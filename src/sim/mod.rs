@@ -28,6 +28,6 @@ pub use fleet::{DeviceHandle, Fleet, Running, SlotTruth};
 pub use server::SeenRequest;
 pub use spec::{BootMode, OnCrash, SimSpec, SimTransport, SpecError};
 pub use usbip::{
-    AttachEvent, Attacher, BoardState, BootloaderSpec, OtherFunctions, USBIP_PORT, UpdatedSpec, UsbBus, UsbId, UsbKind,
-    UsbSpec, UsbSpeed, Vhci,
+    AttachEvent, Attacher, BoardState, BootloaderSpec, OtherFunctions, USBIP_PORT, UpdatedSpec, UsbBus,
+    UsbId, UsbKind, UsbSpec, UsbSpeed, Vhci,
 };

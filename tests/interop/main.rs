@@ -26,6 +26,7 @@ mod fleet_trace;
 mod gdb;
 #[path = "../rig/images.rs"]
 mod images;
+#[expect(dead_code, reason = "the lab uses the rest")]
 #[path = "../rig/leash.rs"]
 mod leash;
 mod native;

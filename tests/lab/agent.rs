@@ -168,7 +168,9 @@ impl Job {
             match self.said.try_recv() {
                 Ok(said) => self.take(said),
                 Err(std::sync::mpsc::TryRecvError::Empty) => return Ok(false),
-                Err(std::sync::mpsc::TryRecvError::Disconnected) => return Err(self.agent.dead("the guest is gone")),
+                Err(std::sync::mpsc::TryRecvError::Disconnected) => {
+                    return Err(self.agent.dead("the guest is gone"));
+                }
             }
         }
         Ok(true)
@@ -239,7 +241,8 @@ impl Ended {
 /// The last lines of a file.
 fn tail(path: &Path) -> String {
     let text = std::fs::read(path).context(path.display());
-    let text = text.map_or_else(|error| error.to_string(), |text| String::from_utf8_lossy(&text).into_owned());
+    let text =
+        text.map_or_else(|error| error.to_string(), |text| String::from_utf8_lossy(&text).into_owned());
     let lines: Vec<_> = text.lines().collect();
     lines[lines.len().saturating_sub(CONSOLE_TAIL)..].join("\n")
 }

@@ -68,8 +68,7 @@ fn build() -> Result<Image> {
 fn require_programs() -> Result<()> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     // Where an administrator's programs are, which is not in everybody's PATH.
-    let folders: Vec<_> =
-        std::env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]).collect();
+    let folders: Vec<_> = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]).collect();
     let missing: Vec<_> = PROGRAMS
         .iter()
         .filter(|(program, _)| !folders.iter().any(|folder| folder.join(program).is_file()))

@@ -4,7 +4,9 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
+use crate::bench::Bench;
 use crate::error::Result;
+use crate::images::Image;
 use crate::station::Station;
 use crate::vm::Lab;
 
@@ -20,7 +22,8 @@ fn lab_scripts_end_as_they_end_in_a_shell() -> Result<()> {
     let long = lab.run("head -c 3000000 /dev/zero | tr '\\0' x")?;
     assert!(long.len() == 3_000_000 && long.bytes().all(|byte| byte == b'x'), "{}", long.len());
     // Two at once, one of which is stopped by the other's end.
-    let mut waiting = lab.start("trap 'echo asked to end; exit 3' TERM; echo up; while :; do sleep 0.1; done")?;
+    let mut waiting =
+        lab.start("trap 'echo asked to end; exit 3' TERM; echo up; while :; do sleep 0.1; done")?;
     waiting.wait_for_line("up", SHORT)?;
     assert!(!waiting.is_over()?);
     assert_eq!(lab.run("echo beside")?, "beside\n");
@@ -38,7 +41,9 @@ fn lab_script_that_never_ends_is_killed_and_told() -> Result<()> {
     assert!(error.contains("did not end") && error.contains("before"), "{error}");
     let child = error.lines().find(|line| line.parse::<u32>().is_ok()).unwrap().to_owned();
     let until = Instant::now() + SHORT;
-    while lab.run(&format!("[ -d /proc/{child} ] && grep -v Z /proc/{child}/stat | wc -l || echo 0"))?.trim() != "0" {
+    while lab.run(&format!("[ -d /proc/{child} ] && grep -v Z /proc/{child}/stat | wc -l || echo 0"))?.trim()
+        != "0"
+    {
         assert!(Instant::now() < until, "its child lives");
     }
     Ok(())
@@ -61,12 +66,23 @@ targets: [{ name: all, match: { sim: { count: 3 } }, expect: 3 }]
 }
 
 #[test]
-fn lab_guest_without_a_board_has_no_port() -> Result<()> {
+fn lab_guest_without_a_board_has_none_to_list_and_none_to_flash() -> Result<()> {
     let lab = Lab::take()?;
     let station = Station::new(&lab)?;
-    // A machine without any USB board, on a real kernel: nothing to list, nothing to run.
+    // Also waits until the boards of an earlier scenario are gone.
+    let bench = Bench::new(&lab)?;
+    assert_eq!(bench.ports()?, []);
     let listed = station.flashfleet("list --json")?.success()?;
     let listed: serde_json::Value = serde_json::from_str(&listed).unwrap();
-    println!("{listed:#}");
+    // The machine's own UART is no USB port.
+    assert!(listed["ports"].as_array().unwrap().iter().all(|port| port["usb"].is_null()), "{listed:#}");
+    let plan = "version: 1
+name: nothing
+images: { app: { file: new.bin } }
+targets: [{ name: boards, match: { usb: \"2fe3:0004\" }, discover: 1s }]
+";
+    station.file("new.bin", Image::filler(1024, 2, 0).bytes)?;
+    let run = station.run("nothing", plan, "")?;
+    assert_eq!((run.code, run.devices().len()), (4, 0), "{run}");
     Ok(())
 }

@@ -9,7 +9,10 @@
 //! the guest's sysfs.
 
 #![expect(clippy::unwrap_used, reason = "a broken rig ends the test that needed it")]
-#![expect(clippy::print_stdout, reason = "what the guest says is shown where a scenario fails, or is asked for")]
+#![expect(
+    clippy::print_stdout,
+    reason = "what the guest says is shown where a scenario fails, or is asked for"
+)]
 
 mod agent;
 mod bench;
@@ -18,30 +21,38 @@ mod ble_fleet;
 mod ble_trouble;
 #[path = "../rig/error.rs"]
 mod error;
+#[expect(dead_code, reason = "the tests of real servers use the rest")]
 #[path = "../rig/fixtures.rs"]
 mod fixtures;
 #[path = "../rig/gdb.rs"]
 mod gdb;
 mod image;
+#[expect(dead_code, reason = "the tests of real servers use the rest")]
 #[path = "../rig/images.rs"]
 mod images;
 mod lab_tests;
+#[expect(dead_code, reason = "the tests of real servers use the rest")]
 #[path = "../rig/leash.rs"]
 mod leash;
+#[expect(dead_code, reason = "the tests of real servers use the rest")]
 #[path = "../rig/qemu.rs"]
 mod qemu;
 #[path = "../rig/qmp.rs"]
 mod qmp;
+#[expect(dead_code, reason = "the tests of real servers use the rest")]
 #[path = "../rig/readback.rs"]
 mod readback;
+#[expect(dead_code, reason = "the tests of real servers use the rest")]
 #[path = "../rig/report.rs"]
 mod report;
 mod station;
 mod truth;
+#[expect(dead_code, reason = "the tests of real servers use the rest")]
 #[path = "../rig/uart.rs"]
 mod uart;
 mod usb_boards;
 mod usb_fleet;
 mod usb_ports;
+mod usb_sim;
 mod usb_trouble;
 mod vm;

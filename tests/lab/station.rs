@@ -13,6 +13,9 @@ use crate::vm::Lab;
 /// A run that is not over by then hangs. Every plan here is over in a third of it, on a machine of two slow cores.
 const RUN_LIMIT: Duration = Duration::from_secs(300);
 
+/// A program starts well within this.
+const SHORT: Duration = Duration::from_secs(60);
+
 /// The folder that a person in the guest would work in: images, plans, reports.
 #[derive(Debug)]
 pub(crate) struct Station<'lab> {
@@ -46,9 +49,19 @@ impl<'lab> Station<'lab> {
         std::fs::write(self.folder.path().join(name), content).context(name)
     }
 
+    /// What is in a file of the folder.
+    pub(crate) fn read(&self, name: &str) -> Result<String> {
+        std::fs::read_to_string(self.folder.path().join(name)).context(name)
+    }
+
     /// Runs `flashfleet ARGUMENTS`, as bash reads them, to its end.
     pub(crate) fn flashfleet(&self, arguments: &str) -> Result<Ended> {
-        self.lab.start(&format!("cd {}; exec flashfleet {arguments}", self.inside))?.wait(RUN_LIMIT)
+        self.start_flashfleet(arguments)?.wait(RUN_LIMIT)
+    }
+
+    /// Starts `flashfleet ARGUMENTS`.
+    pub(crate) fn start_flashfleet(&self, arguments: &str) -> Result<Job> {
+        self.lab.start(&format!("cd {}; exec flashfleet {arguments}", self.inside))
     }
 
     /// `flashfleet run` of a plan with `options`, and what it reports.
@@ -66,7 +79,7 @@ impl<'lab> Station<'lab> {
         self.file(&format!("{name}.yaml"), plan)?;
         let outputs = format!("--json {name}.json --junit {name}.xml --journal {name}.jsonl");
         let job = self.lab.start(&format!(
-            "cd {}; {starter} flashfleet run {name}.yaml {outputs} --progress none {options}",
+            "cd {}; echo $$; {starter} flashfleet run {name}.yaml {outputs} --progress none {options}",
             self.inside
         ))?;
         Ok(Running { job, name: name.to_owned(), folder: self.folder.path().to_owned() })
@@ -74,14 +87,24 @@ impl<'lab> Station<'lab> {
 }
 
 impl Running {
+    /// flashfleet's process, in the guest.
+    pub(crate) fn pid(&mut self) -> Result<String> {
+        self.job.wait_for_line("", SHORT)
+    }
+
     /// Waits for the end of the run.
     pub(crate) fn wait(self) -> Result<Run> {
+        Ok(self.wait_with_cost()?.0)
+    }
+
+    /// The same, with what it cost.
+    pub(crate) fn wait_with_cost(self) -> Result<(Run, Ended)> {
         let ended = self.job.wait(RUN_LIMIT)?;
         let read = |ending: &str| {
             let path = self.folder.join(format!("{}.{ending}", self.name));
             std::fs::read_to_string(&path).context(format!("{}; it said:\n{}", path.display(), ended.err))
         };
         let (report, junit) = (read("json")?, read("xml")?);
-        Run::new(ended.status, &report, junit, ended.err)
+        Ok((Run::new(ended.status, &report, junit, ended.err.clone())?, ended))
     }
 }

@@ -21,9 +21,17 @@ pub(crate) fn reported<'run>(run: &'run Run, serial_number: &str) -> Result<&'ru
 pub(crate) fn assert_kept(reported: &Value, board: &DeviceHandle, before: &[u8], image: &Image) {
     let name = board.name();
     let running = board.running().unwrap_or_else(|| panic!("{name} does not run\n{reported:#}"));
-    assert_eq!(hex::encode(&running.hash), hex::encode(image.hash()), "{name} runs {running:?}\n{reported:#}");
+    assert_eq!(
+        hex::encode(&running.hash),
+        hex::encode(image.hash()),
+        "{name} runs {running:?}\n{reported:#}"
+    );
     assert!(running.confirmed && !board.is_pending(), "{name}: {running:?}\n{reported:#}");
-    assert_eq!((&reported["verdict"], &reported["changed"]), (&"passed".into(), &true.into()), "{reported:#}");
+    assert_eq!(
+        (&reported["verdict"], &reported["changed"]),
+        (&"passed".into(), &true.into()),
+        "{reported:#}"
+    );
     let told = &reported["images"][0];
     assert_eq!(told["before"]["hash"], hex::encode(before), "{reported:#}");
     assert_eq!(told["after"]["hash"], hex::encode(image.hash()), "{reported:#}");
@@ -34,9 +42,19 @@ pub(crate) fn assert_kept(reported: &Value, board: &DeviceHandle, before: &[u8],
 
 /// Fails unless the board runs what it ran `before`, confirmed, and the report gives it another verdict than passed:
 /// `verdict`, with a cause of this code.
-pub(crate) fn assert_untouched(reported: &Value, board: &DeviceHandle, before: &[u8], verdict: &str, code: &str) {
+pub(crate) fn assert_untouched(
+    reported: &Value,
+    board: &DeviceHandle,
+    before: &[u8],
+    verdict: &str,
+    code: &str,
+) {
     if let Some(running) = board.running() {
         assert!(running.hash == before && running.confirmed, "{}: {running:?}\n{reported:#}", board.name());
     }
-    assert_eq!((&reported["verdict"], &reported["cause"]["code"]), (&verdict.into(), &code.into()), "{reported:#}");
+    assert_eq!(
+        (&reported["verdict"], &reported["cause"]["code"]),
+        (&verdict.into(), &code.into()),
+        "{reported:#}"
+    );
 }

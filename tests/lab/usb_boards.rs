@@ -60,7 +60,11 @@ fn usb_real_boards_behind_bridges_are_updated_and_stay_so() -> Result<()> {
     assert_eq!(bench.ports()?, before);
     for (number, board) in boards.iter().enumerate() {
         let reported = reported(&run, &format!("MB{number}"))?;
-        assert_eq!((&reported["verdict"], &reported["changed"]), (&"passed".into(), &true.into()), "{reported:#}");
+        assert_eq!(
+            (&reported["verdict"], &reported["changed"]),
+            (&"passed".into(), &true.into()),
+            "{reported:#}"
+        );
         let image = &reported["images"][0];
         assert_eq!(image["before"]["hash"], hex::encode(old.hash()), "{reported:#}");
         assert_eq!(image["after"]["hash"], hex::encode(new.hash()), "{reported:#}");

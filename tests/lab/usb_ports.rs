@@ -1,13 +1,16 @@
 //! Which port is meant, and which one it is after a reset: several ports on one board, boards that look alike, boards that
 //! change their ids, boards that take their time.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use flashfleet::sim::{BootloaderSpec, FaultSpec, OtherFunctions, SimSpec, UpdatedSpec, UsbSpec};
+use serde_json::Value;
 
-use crate::bench::{Bench, Boards};
+use crate::bench::{Bench, Boards, Port};
 use crate::error::Result;
 use crate::images::Image;
+use crate::report::Run;
 use crate::station::Station;
 use crate::truth::{assert_kept, reported};
 use crate::vm::Lab;
@@ -31,6 +34,12 @@ policy: {{ deadline: 3m }}
 
 fn spec(count: usize, usb: UsbSpec) -> SimSpec {
     SimSpec { count, boot_ms: 1000, usb: Some(usb), ..SimSpec::default() }
+}
+
+/// The device of a report at this hub path.
+fn at<'run>(run: &'run Run, hub_path: &str) -> &'run Value {
+    let here = |device: &&Value| device["identity"]["usb"]["hub_path"] == hub_path;
+    run.devices().iter().find(here).unwrap_or_else(|| panic!("no device at {hub_path}\n{run}"))
 }
 
 fn running(boards: &Boards) -> Vec<Vec<u8>> {
@@ -74,50 +83,63 @@ fn usb_of_a_board_with_two_ports_the_one_that_answers_is_used() -> Result<()> {
 }
 
 #[test]
-fn usb_boards_with_one_serial_number_need_their_hub_paths() -> Result<()> {
+fn usb_boards_with_one_serial_number_are_told_apart_by_their_hub_paths() -> Result<()> {
     let lab = Lab::take()?;
     let (station, mut bench) = (Station::new(&lab)?, Bench::new(&lab)?);
-    station.file("new.bin", new_image().bytes)?;
+    // The first one takes longer to boot, so that the second one gets its name.
+    let slow = FaultSpec { only: vec![1], slow_boot_ms: 3000, ..FaultSpec::default() };
     let usb = UsbSpec { serial_number: "SAME".to_owned(), ..UsbSpec::default() };
-    let boards = bench.boards(&spec(2, usb))?;
+    let boards = bench.boards(&SimSpec { faults: vec![slow], ..spec(2, usb) })?;
+    // The first board is plugged in at the first port of the hub.
+    let by_place = |mut ports: Vec<Port>| {
+        ports.sort_by_key(|port| port.hub_path.clone());
+        ports
+    };
+    let ports = by_place(bench.attach(2)?);
     let old = running(&boards);
-    let ports = bench.attach(2)?;
-    let target = "  - name: twins
-    match: { usb: \"2fe3:0004\" }
-    discover: 5s
-    expect: 2";
-    let run = station.run("alike", &plan(target), "")?;
-    println!("{run}");
-    assert_ne!(run.code, 0, "{run}");
-    assert_eq!(running(&boards), old, "{run}");
-    assert!(boards.devices().all(|board| board.boots() == 0 && board.bytes_written() == 0), "{run}");
 
-    let targets: Vec<_> = ports
-        .iter()
-        .enumerate()
-        .map(|(number, port)| {
-            format!(
-                "  - name: slot-{number}
+    // With hub paths the plan gives each one an image of its own.
+    let images = [Image::filler(3 * 1024, 2, 1), Image::filler(3 * 1024, 2, 2)];
+    let mut apart = String::new();
+    for (number, (image, port)) in images.iter().zip(&ports).enumerate() {
+        station.file(&format!("slot-{number}.bin"), &image.bytes)?;
+        apart += &format!(
+            "  - name: slot-{number}
     match: {{ usb: \"2fe3:0004\", hub_path: '{}' }}
     link: {{ quiet: 1s }}
     discover: 20s
-    expect: 1",
-                port.hub_path
-            )
-        })
-        .collect();
-    let run = station.run("apart", &plan(&targets.join("\n")), "")?;
+    expect: 1
+    steps: [{{ upload: image-{number} }}, test-boot, confirm, reset]
+",
+            port.hub_path
+        );
+    }
+    let files = "images: { image-0: { file: slot-0.bin }, image-1: { file: slot-1.bin } }";
+    let apart = plan(&apart).replace("images: { app: { file: new.bin } }", files);
+    let run = station.run("apart", &apart, "")?;
     assert_eq!((run.code, run.devices().len()), (0, 2), "{run}");
-    let slots = boards.numbers.clone().map(|number| bench.bus.board(number));
-    for ((board, old), state) in boards.devices().zip(&old).zip(slots) {
-        // A board's place on the bus is its place at the hub.
-        println!("{state:?}");
-        let index = state.busid.rsplit('-').next().unwrap().parse::<usize>().unwrap() - 1;
-        let here = |device: &&serde_json::Value| {
-            device["identity"]["usb"]["hub_path"] == ports[index].hub_path.as_str()
-        };
-        let reported = run.devices().iter().find(here).unwrap();
-        assert_kept(reported, &board, old, &new_image());
+    for (((board, old), image), port) in boards.devices().zip(&old).zip(&images).zip(&ports) {
+        assert_kept(at(&run, &port.hub_path), &board, old, image);
+    }
+    let after = by_place(bench.wait_ports(2)?);
+    assert_eq!(
+        (&after[0].path, &after[1].path),
+        (&ports[1].path, &ports[0].path),
+        "the names were not swapped, so that nothing is shown"
+    );
+
+    // Without a hub path in the plan: the kernel says where each one is, and there it is found again.
+    let new = Image::filler(3 * 1024, 3, 0);
+    station.file("new.bin", &new.bytes)?;
+    let target = "  - name: twins
+    match: { usb: \"2fe3:0004\" }
+    link: { quiet: 1s }
+    discover: 20s
+    expect: 2";
+    let run = station.run("alike", &plan(target), "")?;
+    assert_eq!((run.code, run.devices().len()), (0, 2), "{run}");
+    for ((board, image), port) in boards.devices().zip(&images).zip(&ports) {
+        assert_kept(at(&run, &port.hub_path), &board, &image.hash(), &new);
     }
     Ok(())
 }
@@ -181,13 +203,63 @@ fn usb_board_that_enumerates_after_20_s_is_waited_for_as_long_as_the_plan_says()
         )
     };
     let start = Instant::now();
-    let run = station.run("late", &plan(&[target("PATIENT", "60s"), target("HASTY", "8s")].join("\n")), "")?;
+    let run =
+        station.run("late", &plan(&[target("PATIENT", "60s"), target("HASTY", "8s")].join("\n")), "")?;
     assert!(start.elapsed() > Duration::from_secs(20));
     assert_eq!(run.code, 100, "{run}");
     assert_kept(reported(&run, "PATIENT")?, &patient.device(0), &old, &new_image());
     let gone = reported(&run, "HASTY")?;
-    assert_eq!((&gone["verdict"], &gone["cause"]["code"]), (&"failed".into(), &"device.never_returned".into()), "{gone:#}");
+    assert_eq!(
+        (&gone["verdict"], &gone["cause"]["code"]),
+        (&"failed".into(), &"device.never_returned".into()),
+        "{gone:#}"
+    );
     // It is on test, whatever became of it later.
-    assert!(!hasty.device(0).running().is_some_and(|running| running.confirmed && running.hash != old), "{gone:#}");
+    assert!(
+        !hasty.device(0).running().is_some_and(|running| running.confirmed && running.hash != old),
+        "{gone:#}"
+    );
+    Ok(())
+}
+
+#[test]
+fn usb_boards_behind_one_hub_take_turns_where_the_plan_says_so() -> Result<()> {
+    let lab = Lab::take()?;
+    let (station, mut bench) = (Station::new(&lab)?, Bench::new(&lab)?);
+    station.file("new.bin", new_image().bytes)?;
+    // The virtual controllers have a hub each, and are filled in turn: two hubs get a second board.
+    let boards =
+        bench.boards(&spec(10, UsbSpec { serial_number: "H{n}".to_owned(), ..UsbSpec::default() }))?;
+    let ports = bench.attach(10)?;
+    let hub = |hub_path: &str| hub_path.rsplit_once(['-', '.']).unwrap().0.to_owned();
+    let hubs: BTreeSet<_> = ports.iter().map(|port| hub(&port.hub_path)).collect();
+    assert_eq!(hubs.len(), 8, "{ports:#?}");
+    let target = "  - name: boards
+    match: { usb: \"2fe3:0004\" }
+    discover: 20s
+    expect: 10
+    steps: [{ upload: app }]";
+    let plan = plan(target).replace("deadline: 3m", "deadline: 3m, per_hub: 1");
+    let run = station.run("turns", &plan, "")?;
+    assert_eq!((run.code, &run.report["summary"]["passed"]), (0, &10.into()), "{run}");
+    assert!(boards.devices().all(|board| board.slot(1).version.as_deref() == Some("2.0.0")));
+
+    let mut busy = BTreeMap::<String, usize>::new();
+    let mut most_at_once = 0;
+    for line in station.read("turns.jsonl")?.lines() {
+        let event: Value = serde_json::from_str(line).unwrap();
+        let at = |device: &&Value| device["id"] == event["device"];
+        let Some(device) = run.devices().iter().find(at) else { continue };
+        let at = busy.entry(hub(device["identity"]["usb"]["hub_path"].as_str().unwrap())).or_default();
+        match event["type"].as_str().unwrap() {
+            "device_started" => *at += 1,
+            "device_finished" => *at -= 1,
+            _ => {}
+        }
+        assert!(*at <= 1, "two boards behind one hub: {busy:?}");
+        most_at_once = most_at_once.max(busy.values().sum());
+    }
+    // Different hubs do not wait for each other.
+    assert!(most_at_once > 1, "{most_at_once} at once");
     Ok(())
 }

@@ -152,8 +152,11 @@ fn usb_port_that_stays_forbidden_is_told_with_the_group_that_may() -> Result<()>
     let old = running(&boards);
     bench.attach(2)?;
     let run = station.start_by(STRANGER, "stranger", &plan(2), "")?.wait()?;
-    println!("{run}");
-    assert_none_touched(&run, &boards, &old, "station.denied")?;
+    assert_none_touched(&run, &boards, &old, "station.port_denied")?;
+    for board in run.devices() {
+        let help = board["cause"]["help"].as_str().unwrap();
+        assert!(help.contains("dialout") && help.contains("ATTRS{idVendor}==\"2fe3\""), "{help}");
+    }
     Ok(())
 }
 
@@ -165,10 +168,14 @@ fn usb_port_that_another_process_holds_is_told_with_its_name() -> Result<()> {
     let boards = bench.boards(&spec(2))?;
     let old = running(&boards);
     bench.attach(2)?;
-    let mut holder = lab.start(&format!("{OPERATOR} python3 /lab/refuse.py hold 1000"))?;
-    holder.wait_for_line("refused", SHORT)?;
+    let mut holder = lab.start(&format!("echo $$; {OPERATOR} python3 /lab/refuse.py hold 1000"))?;
+    holder.wait_for_line("refused /dev/ttyACM1", SHORT)?;
+    let holder_pid = holder.so_far().lines().next().unwrap();
     let run = station.start_by(OPERATOR, "held", &plan(2), "")?.wait()?;
-    println!("{run}");
-    assert_none_touched(&run, &boards, &old, "station.busy")?;
+    assert_none_touched(&run, &boards, &old, "station.port_busy")?;
+    for board in run.devices() {
+        let message = board["cause"]["message"].as_str().unwrap();
+        assert!(message.contains(&format!("python3 (process {holder_pid})")), "{message}");
+    }
     Ok(())
 }

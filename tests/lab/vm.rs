@@ -75,7 +75,8 @@ impl Guest {
         std::fs::create_dir(&station)?;
         let listener = UnixListener::bind(path("agent"))?;
         listener.set_nonblocking(true)?;
-        let process = Leash::start("qemu-system-x86_64", &arguments(image, folder.path(), &station), folder.path())?;
+        let process =
+            Leash::start("qemu-system-x86_64", &arguments(image, folder.path(), &station), folder.path())?;
 
         let until = Instant::now() + BOOT;
         let stream = loop {
@@ -102,7 +103,10 @@ fn arguments(image: &crate::image::Image, folder: &Path, station: &Path) -> Vec<
     let program = Path::new(env!("CARGO_BIN_EXE_flashfleet")).parent().unwrap();
     let share = |tag: &str, path: &Path, how: &str| {
         let path = path.display();
-        ["-virtfs".to_owned(), format!("local,path={path},mount_tag={tag},security_model=none,multidevs=remap{how}")]
+        [
+            "-virtfs".to_owned(),
+            format!("local,path={path},mount_tag={tag},security_model=none,multidevs=remap{how}"),
+        ]
     };
     let mut arguments: Vec<String> = [
         "-accel",

@@ -53,9 +53,9 @@ impl Run {
             |name: &'static str| junit.descendants().filter(move |node| node.has_tag_name(name)).count();
         let steps: usize =
             self.devices().iter().filter_map(|device| device["steps"].as_array()).map(Vec::len).sum();
-        // What is wrong with the run as a whole, or with a target, is a suite of its own.
+        // What is wrong with the run as a whole is a suite of its own, and so is each target that was not met.
         let unmet = self.report["targets_unmet"].as_array().map_or(0, Vec::len);
-        let whole = unmet + usize::from(!self.report["run"]["cause"].is_null());
+        let whole = usize::from(!self.report["run"]["cause"].is_null()) + unmet;
         if (tags("testsuite"), tags("testcase")) != (self.devices().len() + whole, steps + whole) {
             let junit = &self.junit;
             return Err(RigError::new(format!("JUnit and JSON report differ\n{self}\n{junit}")));

@@ -10,3 +10,9 @@ mod link;
 mod radio;
 mod server;
 mod support;
+#[cfg(unix)]
+mod usbip;
+#[cfg(unix)]
+mod usbip_attach;
+#[cfg(unix)]
+mod usbip_client;

@@ -1,5 +1,5 @@
 //! The client: attaches the boards of a server to this machine's virtual host controller, and attaches them again when
-//! they come back after a reset. The protocol has nothing to wait for, so it asks again and again.
+//! they come back after a reset. The protocol has nothing to wait for, so it asks for the list again and again.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -75,7 +75,8 @@ impl Attacher {
         Self { server: server.into(), vhci, connection: None, places: BTreeMap::new() }
     }
 
-    /// Looks once, and attaches what is there to be attached.
+    /// Looks once, and attaches what is there to be attached. Where nothing has changed since, a server of flashfleet
+    /// answers after a second only, else at once.
     ///
     /// # Errors
     /// Where the server does not answer, or this machine does not let boards be attached.
@@ -86,6 +87,7 @@ impl Attacher {
             return Ok(events);
         }
         let mut ports = self.ports()?;
+        let mut left_over = false;
         for record in records {
             let place = self.places.get(&record.busid).copied();
             let waits = place.and_then(|place| place.waits_since);
@@ -97,6 +99,7 @@ impl Attacher {
                 Choice::Wait => {
                     let since = waits.unwrap_or_else(Instant::now);
                     self.places.insert(record.busid, Place { port: had, waits_since: Some(since) });
+                    left_over = true;
                     continue;
                 }
                 Choice::Full => {
@@ -110,7 +113,10 @@ impl Attacher {
                 }
             };
             // The board may have left again since the list was made.
-            let Some((record, connection)) = self.import(&record.busid).await? else { continue };
+            let Some((record, connection)) = self.import(&record.busid).await? else {
+                left_over = true;
+                continue;
+            };
             if self.attach(port, &connection, &record)? {
                 if let Some(taken) = ports.iter_mut().find(|it| it.number == port) {
                     taken.free = false;
@@ -118,7 +124,13 @@ impl Attacher {
                 let attached = Place { port: Some(port), waits_since: None };
                 self.places.insert(record.busid.clone(), attached);
                 events.push(AttachEvent::Attached { busid: record.busid, id: record.id, port });
+            } else {
+                left_over = true;
             }
+        }
+        if left_over {
+            // The same list is news then; on a new connection it is told at once.
+            self.connection = None;
         }
         Ok(events)
     }

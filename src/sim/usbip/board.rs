@@ -11,7 +11,7 @@ use super::descriptor::{Descriptors, RELEASE};
 use super::device::UsbDevice;
 use super::identity::{Identity, Role};
 use super::protocol::DeviceRecord;
-use super::spec::{OtherFunctions, UsbId, UsbSpec, UsbSpeed};
+use super::spec::{OtherFunctions, UsbId, UsbKind, UsbSpec, UsbSpeed};
 use crate::sim::device::Power;
 use crate::sim::fleet::Cell;
 
@@ -211,6 +211,12 @@ impl Board {
         }
         state.enumerations += 1;
         drop(state);
+        if self.spec.kind == UsbKind::Cp210x
+            && let Behind::Device(cell) = &self.behind
+        {
+            // Nobody heard what came over the line before.
+            cell.device().discard_output(cell.now());
+        }
         let record = self.record(stay.role);
         let device = UsbDevice::new(Descriptors::new(self.identity(stay.role)), record.devid());
         let log_at = Instant::now() + LOG_EVERY;
@@ -311,9 +317,11 @@ impl Import {
         {
             device.host_write(now, &bytes);
         }
-        // What the host does not ask for waits in the device, which keeps the latest lines.
+        // What the host does not ask for waits in a device with USB of its own, which keeps the latest lines. A UART waits
+        // for nobody.
+        let waits = self.board.spec.kind == UsbKind::CdcAcm;
         let full = loop {
-            if self.device.room(smp) < BACKLOG {
+            if waits && self.device.room(smp) < BACKLOG {
                 break true;
             }
             match device.poll_output(now) {

