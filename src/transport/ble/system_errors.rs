@@ -105,3 +105,48 @@ fn trouble(what: &str, said: &str) -> LinkError {
          Bluetooth (`sudo systemctl restart bluetooth`)",
     )
 }
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    fn of_bluez(name: &'static str, says: &str) -> Error {
+        let dbus = dbus::Error::new_custom(name, says);
+        Error::Other(Box::new(bluez_async::BluetoothError::DbusError(dbus)))
+    }
+
+    #[test]
+    fn what_bluez_says_is_told_apart_by_its_name() {
+        use LinkErrorKind::{AdapterOff, Disconnected, Io, NoBluetooth, NotFound, PairingRequired};
+        for (name, says, kind) in [
+            ("org.bluez.Error.NotReady", "Resource Not Ready", AdapterOff),
+            ("org.bluez.Error.NotPermitted", "Not paired", PairingRequired),
+            ("org.bluez.Error.NotPermitted", "Write not permitted", Io),
+            ("org.bluez.Error.NotAuthorized", "Operation Not Authorized", PairingRequired),
+            ("org.bluez.Error.Failed", "Operation failed with ATT error: 0x0f", PairingRequired),
+            ("org.bluez.Error.Failed", "Operation failed with ATT error: 0x0e", Io),
+            ("org.bluez.Error.Failed", "Not connected", Disconnected),
+            ("org.bluez.Error.Failed", "le-connection-abort-by-local", Io),
+            ("org.bluez.Error.NotConnected", "Not Connected", Disconnected),
+            ("org.bluez.Error.DoesNotExist", "Does Not Exist", NotFound),
+            ("org.freedesktop.DBus.Error.UnknownObject", "Method \"Connect\" …", Disconnected),
+            ("org.freedesktop.DBus.Error.ServiceUnknown", "org.bluez was not provided", NoBluetooth),
+            ("org.freedesktop.DBus.Error.AccessDenied", "Rejected send message", NoBluetooth),
+        ] {
+            let error = classify(&of_bluez(name, says), "ble:F0:00:00:00:00:01");
+            assert_eq!(error.kind, kind, "{name}: {says}: {error}");
+        }
+        let other = classify(&of_bluez("org.bluez.Error.InProgress", "In Progress"), "hci0");
+        assert!(
+            other.message.ends_with("hci0, the system said: In Progress (org.bluez.Error.InProgress)"),
+            "{other}"
+        );
+    }
+
+    #[test]
+    fn nothing_to_disconnect_is_told_from_trouble() {
+        assert!(is_not_connected(&of_bluez("org.bluez.Error.NotConnected", "Not Connected")));
+        assert!(is_not_connected(&Error::DeviceNotFound));
+        assert!(!is_not_connected(&of_bluez("org.bluez.Error.Failed", "Input/output error")));
+    }
+}
