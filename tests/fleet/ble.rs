@@ -107,11 +107,11 @@ struct Reach {
 
 impl Reach {
     fn new(adapters: usize, spec: &SimSpec) -> Self {
-        let (air, fleet) = (Air::new(adapters), Fleet::new(spec).unwrap());
+        let (air, fleet) = (Air::new(adapters), Fleet::new(spec).expect("a spec that can be simulated"));
         air.add(&fleet);
         let mut line = Line::of(Vec::new());
         let target = &mut line.plan.targets[0];
-        target.matcher.kind = MatchKind::Ble(vec![Pattern::new("device-[0-9]+").unwrap()]);
+        target.matcher.kind = MatchKind::Ble(vec![Pattern::new("device-[0-9]+").expect("a pattern")]);
         target.expect = Expect { min: spec.count, max: Some(spec.count) };
         Self { air, fleet, line }
     }

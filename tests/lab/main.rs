@@ -31,7 +31,6 @@ mod image;
 #[path = "../rig/images.rs"]
 mod images;
 mod lab_tests;
-#[expect(dead_code, reason = "the tests of real servers use the rest")]
 #[path = "../rig/leash.rs"]
 mod leash;
 #[expect(dead_code, reason = "the tests of real servers use the rest")]
