@@ -90,18 +90,24 @@ fn flash(lab: &Lab, count: usize) -> Result<Flashed> {
     let (run, ended) = running.wait_with_cost()?;
     let wall = start.elapsed();
     let files = counter.wait(SHORT)?.success()?.trim().parse().unwrap();
-    assert_line(&run, &bench, &boards, &old)?;
+    assert_line(&run, &bench, &boards, &old, &before)?;
     let after = bench.wait_ports(count)?;
     let cost = Cost { boards: count, wall, cpu: ended.cpu, peak_kib: ended.peak_kib, files };
     Ok(Flashed { before, after, cost })
 }
 
 /// Fails unless every board was flashed, and came back as often as it was reset.
-fn assert_line(run: &Run, bench: &Bench, boards: &Boards, old: &[Vec<u8>]) -> Result<()> {
+fn assert_line(run: &Run, bench: &Bench, boards: &Boards, old: &[Vec<u8>], ports: &[Port]) -> Result<()> {
+    let ports = by_serial_number(ports)?;
     assert_eq!(run.code, 0, "{run}");
     assert_eq!(run.report["summary"]["passed"], boards.len(), "{run}");
     for ((index, board), old) in boards.devices().enumerate().zip(old) {
-        let reported = reported(run, &format!("FF{}", index + 1))?;
+        let serial_number = format!("FF{}", index + 1);
+        let reported = reported(run, &serial_number)?;
+        // It is named by the port at which it was found, and by the place that it has in the kernel's eyes.
+        let port = &ports[&serial_number];
+        assert_eq!(reported["address"], format!("serial:{}", port.path), "{reported:#}");
+        assert_eq!(reported["identity"]["usb"]["hub_path"], port.hub_path.as_str(), "{reported:#}");
         assert_kept(reported, &board, old, &new_image());
         // One reset for the test boot, one after the confirm, and none besides.
         assert_eq!(board.boots(), 2, "{reported:#}");

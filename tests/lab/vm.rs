@@ -5,8 +5,6 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tempfile::TempDir;
-
 use crate::agent::{Agent, Job};
 use crate::error::{Result, RigError};
 use crate::image::image;
@@ -30,7 +28,6 @@ pub(crate) struct Lab {
 struct Guest {
     agent: Arc<Agent>,
     station: PathBuf,
-    _folder: TempDir,
     _process: Leash,
 }
 
@@ -75,8 +72,9 @@ impl Guest {
         std::fs::create_dir(&station)?;
         let listener = UnixListener::bind(path("agent"))?;
         listener.set_nonblocking(true)?;
-        let process =
-            Leash::start("qemu-system-x86_64", &arguments(image, folder.path(), &station), folder.path())?;
+        let console = path("console");
+        let arguments = arguments(image, folder.path(), &station);
+        let process = Leash::start_owning("qemu-system-x86_64", &arguments, folder)?;
 
         let until = Instant::now() + BOOT;
         let stream = loop {
@@ -92,8 +90,8 @@ impl Guest {
             }
         };
         stream.set_nonblocking(false)?;
-        let agent = Agent::over(stream, path("console"), until.saturating_duration_since(Instant::now()))?;
-        Ok(Self { agent, station, _folder: folder, _process: process })
+        let agent = Agent::over(stream, console, until.saturating_duration_since(Instant::now()))?;
+        Ok(Self { agent, station, _process: process })
     }
 }
 

@@ -7,12 +7,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
+use tempfile::TempDir;
+
 use crate::error::{Context, Result, RigError};
 
 /// The shell waits for its standard input to end, which the kernel brings about however the test process
 /// dies, and then kills the server. It does not hold the server's output open, whose end tells that the server is over.
 const KEEPER: &str = r#""$@" </dev/null & server=$!; exec >/dev/null 2>&1; read -r _
-kill -KILL "$server" 2>/dev/null; wait "$server""#;
+kill -KILL "$server" 2>/dev/null; wait "$server"
+[ -z "$LEASH_FOLDER" ] || rm -rf "$LEASH_FOLDER""#;
 
 /// A server process, killed when this is dropped.
 #[derive(Debug)]
@@ -33,9 +36,21 @@ struct Output {
 impl Leash {
     /// Starts `program` with `arguments` in `folder`; standard output and error are collected.
     pub(crate) fn start(program: &str, arguments: &[String], folder: &Path) -> Result<Self> {
+        Self::start_and_leave(program, arguments, folder, "")
+    }
+
+    /// The same; `folder` goes with the process, also where the test process ends without dropping this, as it does with
+    /// what it keeps for all tests.
+    pub(crate) fn start_owning(program: &str, arguments: &[String], folder: TempDir) -> Result<Self> {
+        let folder = folder.keep();
+        Self::start_and_leave(program, arguments, &folder, &folder.to_string_lossy())
+    }
+
+    fn start_and_leave(program: &str, arguments: &[String], folder: &Path, leave: &str) -> Result<Self> {
         let mut child = Command::new("sh")
             .args(["-c", KEEPER, "keeper", program])
             .args(arguments)
+            .env("LEASH_FOLDER", leave)
             .current_dir(folder)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
