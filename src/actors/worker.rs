@@ -134,14 +134,7 @@ impl Worker {
                 Err(_) => Probed::Silent,
             },
             // Boards that cannot be told apart count as found, too: each gets that as its verdict.
-            Err(error)
-                if matches!(
-                    error.kind,
-                    LinkErrorKind::Busy | LinkErrorKind::Denied | LinkErrorKind::Ambiguous
-                ) =>
-            {
-                Probed::Blocked
-            }
+            Err(error) if is_blocked(error.kind) => Probed::Blocked,
             Err(_) => Probed::Silent,
         };
         self.disconnect().await;
@@ -510,6 +503,12 @@ fn is_of_this_machine(kind: LinkErrorKind) -> bool {
         kind,
         Busy | Denied | Unavailable | NoBluetooth | NoAdapter | AdapterOff | Ambiguous | PairingRequired
     )
+}
+
+/// Whether an error says that the device is there, and that this machine or this user is not let in.
+fn is_blocked(kind: LinkErrorKind) -> bool {
+    use LinkErrorKind::{Ambiguous, Busy, Denied, PairingRequired};
+    matches!(kind, Busy | Denied | Ambiguous | PairingRequired)
 }
 
 async fn upload(

@@ -28,13 +28,13 @@ pub struct SimArgs {
     /// Number of devices.
     #[arg(long, value_name = "N")]
     pub count: Option<usize>,
-    /// What to put the devices behind; without it pseudo-terminals, or UDP where the description says so.
+    /// What to put the devices behind; without it pseudo-terminals, or UDP or a radio where the description says so.
     #[arg(long, value_enum)]
     pub kind: Option<Kind>,
-    /// Address to listen at, for UDP and TCP.
+    /// Address to listen at, for UDP, TCP and radios.
     #[arg(long, value_name = "ADDRESS", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
     pub host: IpAddr,
-    /// First port to listen at, for UDP and TCP; each further device takes the next. Without it any that are free.
+    /// First port to listen at, for UDP, TCP and radios; each further device takes the next. Without it any that are free.
     #[arg(long, value_name = "PORT", default_value_t = 0)]
     pub port: u16,
     /// Folder for symbolic links to the pseudo-terminals, named as the devices: they stay the same, also where a device
@@ -99,6 +99,8 @@ pub enum Kind {
     Udp,
     /// TCP serial servers, console framing over the stream.
     Tcp,
+    /// TCP sockets for the program that is the devices' BLE radio.
+    Radio,
 }
 
 /// Runs the command.
@@ -177,6 +179,7 @@ fn spec_of(args: &SimArgs, path: Option<&Path>) -> Result<SimSpec, Vec<Cause>> {
     };
     match args.kind {
         Some(Kind::Udp) => spec.transport = SimTransport::Udp,
+        Some(Kind::Radio) => spec.transport = SimTransport::Ble,
         Some(Kind::Pty | Kind::Tcp) => spec.transport = SimTransport::Serial,
         None => {}
     }
@@ -261,7 +264,11 @@ async fn serve(args: &SimArgs, specs: &[SimSpec], out: &mut dyn Write) -> Result
 
 /// What the device with this name, the `number`th of all from 0, is put behind.
 fn kind(args: &SimArgs, spec: &SimSpec, name: &str, number: usize) -> io::Result<EndpointKind> {
-    let default = if spec.transport == SimTransport::Udp { Kind::Udp } else { Kind::Pty };
+    let default = match spec.transport {
+        SimTransport::Serial => Kind::Pty,
+        SimTransport::Udp => Kind::Udp,
+        SimTransport::Ble => Kind::Radio,
+    };
     let socket = || {
         let offset = u16::try_from(number).ok().filter(|_| args.port != 0).unwrap_or(0);
         let port = args.port.checked_add(offset).ok_or(io::ErrorKind::AddrNotAvailable)?;
@@ -271,6 +278,7 @@ fn kind(args: &SimArgs, spec: &SimSpec, name: &str, number: usize) -> io::Result
         Kind::Pty => EndpointKind::Pty { link: args.link_dir.as_ref().map(|dir| dir.join(name)) },
         Kind::Udp => EndpointKind::Udp(socket()?),
         Kind::Tcp => EndpointKind::Tcp(socket()?),
+        Kind::Radio => EndpointKind::Radio(socket()?),
     })
 }
 

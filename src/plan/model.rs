@@ -138,9 +138,10 @@ impl Pattern {
 }
 
 /// A value that flashfleet finds out, or the plan says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Auto<T> {
     /// Found out.
+    #[default]
     Auto,
     /// As the plan says.
     Fixed(T),

@@ -9,12 +9,14 @@ use std::time::Duration;
 use super::fault::{Dice, FaultSpec};
 use super::firmware::{Behaviour, Version, build_image};
 use super::flash::{Flash, PAGE};
+use super::gatt::Assembly;
 use super::server::{Reply, Server};
 use super::spec::{OnCrash, SimSpec, SimTransport};
 use super::uart::{Receiver, Wire};
 use crate::smp::Time;
 
 mod boot;
+mod connection;
 mod send;
 
 /// What a device is doing.
@@ -37,8 +39,8 @@ pub enum Power {
 /// What the worker is about.
 #[derive(Debug)]
 enum Work {
-    /// Handles a request; its answers are ready at `until`.
-    Handling { until: Time, replies: Vec<Reply> },
+    /// Handles a request that came in a session; its answers are ready at `until`.
+    Handling { until: Time, replies: Vec<Reply>, session: u64 },
     /// Sends answers; its buffers are free at `until`.
     Sending { until: Time },
 }
@@ -63,6 +65,8 @@ struct Queued {
 #[derive(Debug)]
 pub struct Device {
     spec: Arc<SimSpec>,
+    /// From 0.
+    index: usize,
     fault: FaultSpec,
     dice: Dice,
     flash: Flash,
@@ -77,18 +81,21 @@ pub struct Device {
     boot_started: Time,
     now: Time,
     reset_at: Option<Time>,
-    /// Everything on its way to the device: whole datagrams, or bytes up to the end of one line.
+    /// Everything on its way to the device: whole datagrams or writes, or bytes up to the end of one line.
     incoming: VecDeque<(Time, Vec<u8>)>,
     to_device: Wire,
     to_host: Wire,
     receiver: Receiver,
+    /// The BLE central that is connected.
+    connection: Option<connection::Connection>,
+    assembly: Assembly,
     queue: VecDeque<Queued>,
     work: Option<Work>,
     /// Lines stay in their buffers until then: flash is being written.
     stalled_until: Time,
     outputs: BTreeMap<(Time, u64), Vec<u8>>,
     output_count: u64,
-    /// Counts how often the device's port vanished.
+    /// Counts how often the device's port vanished, or its connection was lost.
     session: u64,
     reset_answers: u64,
     uploads: u64,
@@ -107,6 +114,7 @@ impl Device {
         Self {
             flash: Flash::new(spec.mode, spec.slot_size, spec.image_hash, image),
             dice: Dice::new(fault.seed, index),
+            index,
             fault,
             server: Server::default(),
             power: Power::Running,
@@ -120,6 +128,8 @@ impl Device {
             to_device: Wire::default(),
             to_host: Wire::default(),
             receiver: Receiver::default(),
+            connection: None,
+            assembly: Assembly::default(),
             queue: VecDeque::new(),
             work: None,
             stalled_until: Time::ZERO,
@@ -162,7 +172,7 @@ impl Device {
         }
     }
 
-    /// Counts how often the port vanished: a link opened in another session is dead.
+    /// Counts how often the port vanished, or the connection was lost: a link opened in another session is dead.
     #[must_use]
     pub fn session(&self) -> u64 {
         self.session
@@ -210,13 +220,17 @@ impl Device {
 
     /// The host sends a datagram at `now`.
     pub fn host_datagram(&mut self, now: Time, datagram: &[u8]) {
-        let at = now.max(self.now) + Duration::from_millis(self.spec.latency_ms);
-        let read = datagram.get(..self.spec.udp_mtu).unwrap_or(datagram);
-        self.incoming.push_back((at, read.to_vec()));
+        self.host_value(now, datagram.get(..self.spec.udp_mtu).unwrap_or(datagram));
     }
 
-    /// The next thing that reaches the host by `limit`: on a serial link the bytes of one line, else a datagram. Time does
-    /// not go beyond it.
+    /// Something whole is on its way to the device.
+    fn host_value(&mut self, now: Time, value: &[u8]) {
+        let at = now.max(self.now) + Duration::from_millis(self.spec.latency_ms);
+        self.incoming.push_back((at, value.to_vec()));
+    }
+
+    /// The next thing that reaches the host by `limit`: on a serial link the bytes of one line, else a datagram or a
+    /// notification. Time does not go beyond it.
     pub fn poll_output(&mut self, limit: Time) -> Option<(Time, Vec<u8>)> {
         loop {
             let output = self.outputs.first_key_value().map(|((at, _), _)| *at);
@@ -330,17 +344,18 @@ impl Device {
             SimTransport::Serial => self.receiver.arrive(now, &bytes, &self.spec),
             SimTransport::Udp if bytes.len() <= self.spec.buf_size as usize => self.message_arrived(bytes),
             SimTransport::Udp => {}
+            SimTransport::Ble => self.value_arrived(bytes),
         }
     }
 
     /// A whole message is in a buffer of its own, if there is one.
     fn message_arrived(&mut self, mut message: Vec<u8>) {
-        let serial = self.spec.transport == SimTransport::Serial;
+        let transport = self.spec.transport;
         if self.dice.throw(self.fault.lose) {
             return;
         }
         if self.dice.throw(self.fault.corrupt) {
-            if serial {
+            if transport == SimTransport::Serial {
                 return; // its CRC is wrong
             }
             self.flip_a_bit(&mut message);
@@ -351,9 +366,15 @@ impl Device {
             self.queue.push_back(Queued { message: message.clone(), no_memory: false });
         }
         let in_flight = self.in_flight();
-        if serial && in_flight >= buffers {
-            self.crash();
-        } else if serial || in_flight + 1 < buffers {
+        let full = in_flight >= buffers;
+        let taken = match transport {
+            SimTransport::Serial if full => return self.crash(),
+            SimTransport::Serial => true,
+            SimTransport::Udp => in_flight + 1 < buffers,
+            // A write that finds no buffer is refused, which nobody hears.
+            SimTransport::Ble => !full,
+        };
+        if taken {
             self.queue.push_back(Queued { message, no_memory: in_flight + 1 == buffers });
             self.start_work();
         }
@@ -381,7 +402,7 @@ impl Device {
         let mut until = self.now + Duration::from_micros(self.spec.process_us);
         if no_memory {
             let replies = self.server.out_of_memory(&message);
-            self.work = Some(Work::Handling { until, replies });
+            self.work = Some(Work::Handling { until, replies, session: self.session });
             return;
         }
         let replies = self.server.handle((&self.spec, &self.fault), &mut self.flash, &message);
@@ -402,7 +423,7 @@ impl Device {
         if Self::crossed(&mut self.fault.forget_upload_at_byte, &self.flash) {
             self.server.restart();
         }
-        self.work = Some(Work::Handling { until, replies });
+        self.work = Some(Work::Handling { until, replies, session: self.session });
     }
 
     /// Whether uploads have written as far as a fault waits for; once.
@@ -420,10 +441,12 @@ impl Device {
 
     fn work_done(&mut self) {
         match self.work.take() {
-            Some(Work::Handling { replies, .. }) => {
+            Some(Work::Handling { replies, session, .. }) => {
+                // Who asked has gone: it is done, and told to nobody.
+                let heard = session == self.session;
                 let mut until = self.now;
                 for reply in replies {
-                    until = until.max(self.send(reply));
+                    until = until.max(self.send(reply, heard));
                 }
                 self.work = Some(Work::Sending { until });
             }

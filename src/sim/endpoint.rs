@@ -29,6 +29,9 @@ pub enum EndpointKind {
     /// A TCP serial server on this address, console framing over the stream; port 0 takes any that is free. One
     /// connection at a time, others are closed at once.
     Tcp(SocketAddr),
+    /// A TCP socket on this address to which the program connects that is the device's radio (see `docs/simulator.md`);
+    /// port 0 takes any that is free. Its address is `radio:HOST:PORT`.
+    Radio(SocketAddr),
 }
 
 /// A simulated device behind a real endpoint. Dropping it closes the endpoint.
@@ -45,7 +48,8 @@ impl Endpoint {
         Self { address, task, link }
     }
 
-    /// Its address now, in the grammar of the command line, for example `serial:/dev/pts/5`; empty while the device is
+    /// Its address now, in the grammar of the command line, for example `serial:/dev/pts/5` (but see
+    /// [`EndpointKind::Radio`]); empty while the device is
     /// unplugged.
     #[must_use]
     pub fn address(&self) -> String {

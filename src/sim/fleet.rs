@@ -1,6 +1,6 @@
 //! A number of simulated devices in memory, and what is true of each of them whatever the wire says.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -8,11 +8,13 @@ use tokio::time::Instant;
 
 use super::device::{Device, Power};
 use super::endpoint::{Endpoint, EndpointKind};
+use super::gatt::{self, AirConnector, GattClient};
 use super::memory::MemoryConnector;
 use super::server::SeenRequest;
-use super::spec::{SimSpec, SpecError};
+use super::spec::{SimSpec, SimTransport, SpecError};
 use crate::smp::Time;
 use crate::transport::Connector;
+use crate::transport::ble::BleHub;
 
 /// One device, shared by its links and handles.
 #[derive(Debug)]
@@ -51,6 +53,8 @@ impl Cell {
 #[derive(Debug)]
 pub struct Fleet {
     cells: Vec<Arc<Cell>>,
+    /// The Bluetooth that BLE devices are reached by.
+    hub: OnceLock<Arc<BleHub>>,
 }
 
 impl Fleet {
@@ -73,7 +77,7 @@ impl Fleet {
                 open: std::sync::atomic::AtomicBool::new(false),
             })
         };
-        Ok(Self { cells: (0..spec.count).map(cell).collect() })
+        Ok(Self { cells: (0..spec.count).map(cell).collect(), hub: OnceLock::new() })
     }
 
     /// Number of devices.
@@ -107,7 +111,25 @@ impl Fleet {
     /// Where there is no such device.
     #[must_use]
     pub fn connector(&self, index: usize) -> Arc<dyn Connector> {
-        Arc::new(MemoryConnector::new(Arc::clone(&self.cells[index])))
+        let cell = &self.cells[index];
+        let device = cell.device();
+        let spec = device.spec();
+        if spec.transport != SimTransport::Ble {
+            return Arc::new(MemoryConnector::new(Arc::clone(cell)));
+        }
+        let hub = self.hub.get_or_init(|| gatt::hub(&self.cells));
+        let name = spec.ble.name_of(&cell.name, index);
+        Arc::new(AirConnector::new(hub, &cell.name, device.ble_address(), name, spec.ble.has_own_names()))
+    }
+
+    /// Connects a BLE central to a device, by its index from 0, and agrees on an MTU of at most `mtu` bytes; `None` where
+    /// the device does not advertise: no BLE device, connected already, away or booting.
+    ///
+    /// # Panics
+    /// Where there is no such device.
+    #[must_use]
+    pub fn gatt(&self, index: usize, mtu: u16) -> Option<GattClient> {
+        GattClient::connect(&self.cells[index], mtu)
     }
 
     /// Puts a device, by its index from 0, behind a real endpoint. Its clock must not be paused.
@@ -126,6 +148,7 @@ impl Fleet {
             EndpointKind::Pty { .. } => Err(std::io::ErrorKind::Unsupported.into()),
             EndpointKind::Udp(address) => super::udp::serve(cell, address),
             EndpointKind::Tcp(address) => super::tcp::serve(cell, address),
+            EndpointKind::Radio(address) => gatt::serve(cell, address),
         }
     }
 
@@ -252,6 +275,18 @@ impl DeviceHandle {
     #[must_use]
     pub fn is_present(&self) -> bool {
         self.device().is_present()
+    }
+
+    /// Whether a BLE central is connected.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.device().is_connected()
+    }
+
+    /// The device's BLE address now.
+    #[must_use]
+    pub fn ble_address(&self) -> String {
+        self.device().ble_address()
     }
 
     /// Pulls the reset line.

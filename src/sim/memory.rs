@@ -126,7 +126,7 @@ impl MemoryLink {
                     wire::chunk(Direction::Received, &self.port.address, &bytes);
                     self.ready.extend(self.decoder.push(&bytes));
                 }
-                SimTransport::Udp => self.ready.push_back(bytes),
+                SimTransport::Udp | SimTransport::Ble => self.ready.push_back(bytes),
             }
             let late = now.saturating_sub(at);
             self.lag = if late < TIMER_GRAIN { late } else { Duration::ZERO };
@@ -144,7 +144,7 @@ impl Link for MemoryLink {
         // A longer datagram than the server reads can be sent; what becomes of it is the server's matter.
         let max = match self.spec.transport {
             SimTransport::Serial => console::MAX_MESSAGE,
-            SimTransport::Udp => MAX_DATAGRAM,
+            SimTransport::Udp | SimTransport::Ble => MAX_DATAGRAM,
         };
         if message.len() > max {
             let text = format!("expected a message of at most {max} bytes, got {}", message.len());
@@ -163,7 +163,7 @@ impl Link for MemoryLink {
                 wire::chunk(Direction::Sent, &self.port.address, &bytes);
                 device.host_write(now, &bytes);
             }
-            SimTransport::Udp => device.host_datagram(now, message),
+            SimTransport::Udp | SimTransport::Ble => device.host_datagram(now, message),
         }
         Ok(())
     }
@@ -200,7 +200,7 @@ impl Link for MemoryLink {
                 framing: Framing::Console { line_length: self.spec.line_length },
                 survives_reset: !self.spec.leaves_in_reset(),
             },
-            SimTransport::Udp => LinkProperties {
+            SimTransport::Udp | SimTransport::Ble => LinkProperties {
                 safe_message: SAFE_MESSAGE.min(self.spec.buf_size as usize),
                 max_message: self.spec.udp_mtu,
                 buffer_overhead: 0,

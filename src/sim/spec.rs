@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::fault::FaultSpec;
 use super::firmware::{ImageHash, Version};
+use super::gatt::BleSpec;
 use super::usbip::{UsbKind, UsbSpec};
 use crate::smp::{console, group};
 
@@ -113,6 +114,8 @@ pub struct SimSpec {
     pub write_kib_us: u64,
     /// What happens to firmware that crashes outside of its boot.
     pub on_crash: OnCrash,
+    /// The device as a BLE peripheral, with `transport: ble`.
+    pub ble: BleSpec,
     /// What goes wrong.
     pub fault: FaultSpec,
     /// More of what goes wrong, each with its own `only`.
@@ -131,6 +134,8 @@ pub enum SimTransport {
     Serial,
     /// Datagrams.
     Udp,
+    /// A BLE peripheral; `ble` describes it.
+    Ble,
 }
 
 /// How MCUboot updates (`mcuboot/docs/design.md`, "Image slots"; numbers of Zephyr `enum mcuboot_mode`).
@@ -215,6 +220,7 @@ impl Default for SimSpec {
             erase_page_us: 2000,
             write_kib_us: 1000,
             on_crash: OnCrash::Hang,
+            ble: BleSpec::default(),
             fault: FaultSpec::default(),
             faults: Vec::new(),
             usb: None,
@@ -240,11 +246,12 @@ impl SimSpec {
         Duration::from_millis(self.boot_ms.saturating_add(bootloader.map_or(0, |bootloader| bootloader.ms)))
     }
 
-    /// Whether the port is gone while the device is in reset.
+    /// Whether the host loses the device while it is in reset: its port, or its connection.
     #[must_use]
     pub fn leaves_in_reset(&self) -> bool {
         let native = |usb: &UsbSpec| usb.kind == UsbKind::CdcAcm && usb.bridge.is_none();
-        self.vanishes_in_reset || self.usb.as_ref().is_some_and(native)
+        let ble = self.transport == SimTransport::Ble;
+        self.vanishes_in_reset || ble || self.usb.as_ref().is_some_and(native)
     }
 
     /// Name of the device with this index, counted from 0: `device-1` is the first.
@@ -291,12 +298,15 @@ impl SimSpec {
         );
         let version = self.version.parse::<Version>();
         require(version.is_ok(), "version", version.err().unwrap_or_default());
+        let last = self.device_name(self.count.saturating_sub(1));
+        if self.transport == SimTransport::Ble {
+            self.ble.problems(&last, self.count, &mut problems);
+        }
         if let Some(usb) = &self.usb {
             if self.transport != SimTransport::Serial {
-                let message = "expected serial devices with `usb`, got udp".to_owned();
+                let message = "expected serial devices with `usb`, got others".to_owned();
                 problems.push(SpecError { field: "transport", message });
             }
-            let last = self.device_name(self.count.saturating_sub(1));
             usb.problems(&last, self.count, &mut problems);
         }
         for fault in std::iter::once(&self.fault).chain(&self.faults) {

@@ -2,6 +2,7 @@
 //! held against what is true of the device.
 
 mod adapters;
+mod ble;
 mod bus;
 mod device_steps;
 mod happy;

@@ -25,9 +25,9 @@ pub(crate) struct Bench<'lab> {
     simulator: Simulator,
 }
 
-/// Where the boards live: a thread that nothing else blocks.
-struct Simulator {
-    handle: Handle,
+/// Where simulated devices live: a thread that nothing else blocks.
+pub(crate) struct Simulator {
+    pub(crate) handle: Handle,
     /// Its end is the thread's.
     _stop: oneshot::Sender<()>,
 }
@@ -115,7 +115,7 @@ impl<'lab> Bench<'lab> {
 }
 
 impl Simulator {
-    fn start() -> Result<Self> {
+    pub(crate) fn start() -> Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let handle = runtime.handle().clone();
         let (stop, stopped) = oneshot::channel();

@@ -11,7 +11,7 @@ packages=udev,kmod,mount,procps,iproute2,python3,usbip,dbus,bluez
 early="virtio_pci virtio_blk virtio_console ext4 overlay 9p 9pnet_virtio"
 late="virtio_net virtio_rng vhci-hcd cdc-acm cp210x ftdi_sio ch341 pl2303
     bluetooth hci_vhci uhid uinput algif_hash algif_skcipher algif_aead
-    ecb cmac aes_generic ccm ctr sha256_generic hmac ecdh_generic"
+    ecb cmac aes_generic ccm ctr sha256_generic hmac sha512_generic drbg ecdh_generic"
 
 if ldd "$(command -v busybox)" 2>/dev/null | grep -q '=>'; then
     echo "the busybox here needs libraries, which the initramfs has not: apt-get install -y busybox-static" >&2

@@ -16,6 +16,9 @@
 
 mod agent;
 mod bench;
+mod ble_air;
+mod ble_fleet;
+mod ble_trouble;
 #[path = "../rig/error.rs"]
 mod error;
 #[expect(dead_code, reason = "the tests of real servers use the rest")]
@@ -28,7 +31,6 @@ mod image;
 #[path = "../rig/images.rs"]
 mod images;
 mod lab_tests;
-#[expect(dead_code, reason = "the tests of real servers use the rest")]
 #[path = "../rig/leash.rs"]
 mod leash;
 #[expect(dead_code, reason = "the tests of real servers use the rest")]

@@ -5,7 +5,9 @@
 #[cfg(unix)]
 mod endpoints;
 mod faults;
+mod gatt;
 mod link;
+mod radio;
 mod server;
 mod support;
 #[cfg(unix)]

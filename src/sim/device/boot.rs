@@ -14,6 +14,7 @@ const MIN_BOOT: Duration = Duration::from_millis(10);
 impl Device {
     /// Stops everything that runs.
     pub(super) fn stop(&mut self) {
+        self.lose_connection();
         self.server.restart();
         self.receiver.clear();
         self.queue.clear();

@@ -12,8 +12,8 @@ use crate::smp::{HEADER_LEN, Time};
 const OUTPUTS_KEPT: usize = 256;
 
 impl Device {
-    /// Sends an answer, as far as the faults let it; gives the time at which it has left the device.
-    pub(super) fn send(&mut self, reply: Reply) -> Time {
+    /// Sends an answer, as far as the faults let it and it is `heard`; gives the time at which it has left the device.
+    pub(super) fn send(&mut self, reply: Reply, heard: bool) -> Time {
         let Reply { mut message, group, command, nth, effects } = reply;
         let mut lost = self
             .fault
@@ -36,7 +36,7 @@ impl Device {
         let copies = if self.dice.throw(self.fault.duplicate) { 2 } else { 1 };
         let late = self.dice.throw(self.fault.delay);
         let late = Duration::from_millis(if late { self.fault.delay_ms } else { 0 });
-        if lost {
+        if lost || !heard {
             return self.now;
         }
         let mut until = self.now;
@@ -47,6 +47,16 @@ impl Device {
                 }
                 for _ in 0..copies {
                     self.output(self.now + late, message.clone());
+                }
+            }
+            SimTransport::Ble => {
+                if corrupt {
+                    self.flip_a_bit(&mut message);
+                }
+                for _ in 0..copies {
+                    for value in self.notifications(&message) {
+                        self.output(self.now + late, value);
+                    }
                 }
             }
             SimTransport::Serial => {
