@@ -100,9 +100,7 @@ fn read_match(reader: &Reader<'_>, node: &Node) -> Option<Found> {
         ),
         "ble" => {
             let patterns = reader.one_or_list(value, "`ble`", "regular expressions");
-            MatchKind::Ble(
-                patterns.into_iter().filter_map(|node| reader.expression(node, "`ble`")).collect(),
-            )
+            MatchKind::Ble(patterns.into_iter().filter_map(|node| reader.expression(node, "`ble`")).collect())
         }
         "udp" => {
             let entries = read_addresses(reader, value, "`udp`", &mut addresses_at, address::parse_udp);
