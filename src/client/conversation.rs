@@ -7,6 +7,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::smp::exchange::{Exchange, ExchangeConfig, ExchangeError, Policy, Ticket};
 use crate::smp::message::Request;
 use crate::smp::message::os::{Echo, Params};
+use crate::smp::upload::LinkMemory;
 use crate::smp::{Answer, RawRequest, Time};
 use crate::transport::{Link, LinkError, LinkErrorKind};
 
@@ -25,6 +26,8 @@ const HEARD_LATE: u32 = 64;
 #[derive(Debug)]
 pub struct Conversation {
     pub(super) exchange: Exchange,
+    /// What uploads over this device's links have shown.
+    pub(super) link: LinkMemory,
     epoch: Instant,
     echoes: u64,
 }
@@ -33,7 +36,7 @@ impl Default for Conversation {
     fn default() -> Self {
         let exchange =
             Exchange::new(ExchangeConfig { first_sequence: rand::random(), ..ExchangeConfig::default() });
-        Self { exchange, epoch: Instant::now(), echoes: 0 }
+        Self { exchange, link: LinkMemory::default(), epoch: Instant::now(), echoes: 0 }
     }
 }
 
@@ -182,6 +185,7 @@ impl Client {
     /// Asks for the server's limits anew: another firmware may be running.
     pub fn forget_limits(&mut self) {
         self.limits = None;
+        self.conversation.link.max_message = None;
     }
 
     /// What the link can carry.

@@ -1,0 +1,197 @@
+//! How many chunks are in flight at once: grows while answers come in order and it pays, falls back on trouble. Decides a
+//! number; what is sent and what trouble is are the upload's.
+//!
+//! A larger window pays in two ways: it hides the time between a chunk's last byte and its answer, and a lost chunk shows
+//! in the answer to the next instead of in silence. It costs where a server drops what comes while it writes. So each size
+//! is measured: the interval between answers tells whether the wire, or the server, is busy all the time.
+
+use std::time::Duration;
+
+use crate::smp::Time;
+
+/// Answers in order before the window grows on a link that is new.
+const EAGER: u32 = 1;
+/// The same after trouble.
+const CAREFUL: u32 = 8;
+/// The same where it is not likely to pay.
+const UNLIKELY: u32 = 64;
+/// The most, however often there was trouble.
+const PATIENT: u32 = 512;
+/// How many times more after trouble that came at once.
+const BACK_OFF: u32 = 8;
+/// Trouble that comes within so many answers of the window's size is blamed on the size.
+const AT_ONCE: u32 = 6;
+/// Answers after which a size that does not pay is left.
+const LONG: u32 = 16;
+/// A larger window is worth its risk where answers come faster by this share, in percent.
+const GAIN: u32 = 1;
+/// Round trips vary: so much longer than alone, in percent, before one is said to have waited in a queue.
+const QUEUE: u32 = 5;
+
+/// What a link has shown to hold. Outlives an upload, for the next one over the same link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WindowMemory {
+    size: usize,
+    patience: u32,
+    /// Most that the server did not answer with being out of memory.
+    ceiling: usize,
+}
+
+/// Intervals between answers at one size.
+#[derive(Debug, Clone, Copy, Default)]
+struct Stretch {
+    /// Answers that still belong to another size.
+    skip: u32,
+    /// The answer before the first one that counts.
+    since: Option<Time>,
+    answers: u32,
+}
+
+/// The window of one upload.
+#[derive(Debug)]
+pub(super) struct Window {
+    /// Most chunks in flight whatever is measured.
+    limit: usize,
+    /// Measures what pays; otherwise `limit` is taken at once.
+    adaptive: bool,
+    size: usize,
+    /// Answers in order at this size, without trouble.
+    good: u32,
+    /// How many of them it takes to grow.
+    patience: u32,
+    stretch: Stretch,
+    /// Time from one answer to the next with a window of one: a round trip.
+    alone: Option<Duration>,
+    /// The same at the size below this one, where it was measured.
+    below: Option<Duration>,
+}
+
+impl Window {
+    pub(super) fn new(limit: usize, adaptive: bool, memory: Option<WindowMemory>) -> Self {
+        let limit = limit.max(1);
+        let known = memory.filter(|_| adaptive);
+        let limit = known.map_or(limit, |known| limit.min(known.ceiling.max(1)));
+        Self {
+            limit,
+            adaptive,
+            size: known.map_or(if adaptive { 1 } else { limit }, |known| known.size.clamp(1, limit)),
+            good: 0,
+            patience: known.map_or(EAGER, |known| known.patience),
+            stretch: Stretch::default(),
+            alone: None,
+            below: None,
+        }
+    }
+
+    /// What to start with next time.
+    pub(super) fn memory(&self) -> WindowMemory {
+        WindowMemory { size: self.size, patience: self.patience, ceiling: self.limit }
+    }
+
+    /// Chunks that may be in flight.
+    pub(super) fn size(&self) -> usize {
+        self.size
+    }
+
+    /// From now on answers are measured: one came that has nothing to do with the size.
+    pub(super) fn begin(&mut self, now: Time) {
+        self.stretch = Stretch { since: Some(now), ..Stretch::default() };
+    }
+
+    /// A full chunk was answered as expected.
+    pub(super) fn answered(&mut self, now: Time) {
+        self.good = self.good.saturating_add(1);
+        if !self.adaptive {
+            if self.size < self.limit && self.good >= self.patience {
+                self.resize(self.size + 1);
+            }
+            return;
+        }
+        if let Some(left) = self.stretch.skip.checked_sub(1) {
+            self.stretch.skip = left;
+            if left == 0 {
+                self.stretch.since = Some(now);
+            }
+            return;
+        }
+        let Some(since) = self.stretch.since else {
+            self.stretch.since = Some(now);
+            return;
+        };
+        self.stretch.answers += 1;
+        if self.stretch.answers >= count(self.size) {
+            self.judge(now, now.saturating_sub(since) / self.stretch.answers);
+        }
+    }
+
+    /// Answers came every `interval`: grow, stay, or go back.
+    fn judge(&mut self, now: Time, interval: Duration) {
+        if let Some(below) = self.below {
+            if interval.saturating_mul(100 + GAIN) > below.saturating_mul(100) {
+                if self.stretch.answers >= LONG {
+                    // It does not pay.
+                    self.patience = self.patience.saturating_mul(2).clamp(UNLIKELY, PATIENT);
+                    self.resize(self.size - 1);
+                }
+                return;
+            }
+            self.below = None;
+        }
+        if self.size == 1 {
+            self.alone = Some(interval);
+        }
+        // Where chunks wait for each other already, more of them only wait longer; but measurements err, so seldom.
+        let waits = self.size > 1
+            && self.alone.is_some_and(|alone| {
+                interval.saturating_mul(count(self.size)).saturating_mul(100)
+                    > alone.saturating_mul(100 + QUEUE)
+            });
+        let patience = if waits { self.patience.max(UNLIKELY) } else { self.patience };
+        if self.size < self.limit && self.good >= patience {
+            self.below = Some(interval);
+            self.resize(self.size + 1);
+        } else {
+            self.begin(now);
+        }
+    }
+
+    /// A chunk was not where the server wanted it, so that one before was lost: fewer at once.
+    pub(super) fn lost(&mut self) {
+        self.trouble(self.size.saturating_sub(1));
+    }
+
+    /// Nothing was answered.
+    pub(super) fn silence(&mut self) {
+        self.trouble(1);
+    }
+
+    /// The server is out of buffers: that many never again.
+    pub(super) fn no_memory(&mut self) {
+        if self.size > 1 {
+            self.limit = self.size - 1;
+        }
+        self.trouble(self.size.saturating_sub(1));
+    }
+
+    fn trouble(&mut self, size: usize) {
+        if self.size > 1 {
+            let patience = if self.good <= AT_ONCE { self.patience.saturating_mul(BACK_OFF) } else { CAREFUL };
+            self.patience = patience.clamp(CAREFUL, PATIENT);
+        }
+        self.resize(size.clamp(1, self.limit));
+    }
+
+    fn resize(&mut self, size: usize) {
+        if size <= self.size {
+            self.below = None;
+        }
+        self.good = 0;
+        // The chunks in flight at this moment are answered at the old pace.
+        self.stretch = Stretch { skip: count(size.saturating_sub(1)), ..Stretch::default() };
+        self.size = size;
+    }
+}
+
+fn count(size: usize) -> u32 {
+    u32::try_from(size).unwrap_or(u32::MAX)
+}
