@@ -203,11 +203,7 @@ fn ticket_of(tickets: &HashMap<Ticket, Asked>, id: ChunkId) -> Option<Ticket> {
 }
 
 /// Whether a slot that is not running holds the image; a lost answer is no trouble here.
-fn list_outcome(
-    outcome: Result<Answer, ExchangeError>,
-    image_number: u32,
-    tlv_hash: &[u8],
-) -> ListOutcome {
+fn list_outcome(outcome: Result<Answer, ExchangeError>, image_number: u32, tlv_hash: &[u8]) -> ListOutcome {
     match outcome {
         Ok(answer) => match answer.decode::<ListImages>() {
             Ok(state) => seen(&state, image_number, tlv_hash),

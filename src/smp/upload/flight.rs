@@ -5,6 +5,8 @@
 //! everything sent before has left its buffers, was it answered or lost. Of what was not, nothing is known until the time
 //! for its answer is over.
 
+use std::time::Duration;
+
 use super::types::ChunkId;
 use crate::smp::Time;
 
@@ -82,6 +84,14 @@ impl Flights {
     /// The oldest chunk whose answer matters.
     pub(super) fn oldest(&self) -> Option<&InFlight> {
         self.chunks.iter().find(|chunk| !chunk.void)
+    }
+
+    /// Chunks that the window has to count, and when one of no use is overdue next: it counts only until then.
+    pub(super) fn open(&self, now: Time, overdue: Duration) -> (usize, Option<Time>) {
+        let ends = |chunk: &InFlight| chunk.last_sent.saturating_add(overdue);
+        let count = self.chunks.iter().filter(|chunk| !chunk.void || ends(chunk) > now).count();
+        let next = self.chunks.iter().filter(|chunk| chunk.void).map(ends).filter(|end| *end > now).min();
+        (count, next)
     }
 
     /// Whether nothing is in flight whose answer matters.

@@ -175,11 +175,14 @@ impl Upload {
                 return self.poll(now);
             }
         };
-        // Until the first chunk is answered nothing else can be sent: the answer says where to go on.
-        let window = if self.acked == 0 { 1 } else { self.window.size() };
-        let full = self.flights.chunks.len() >= window || self.flights.sendings() >= self.waiting.sendings();
+        // Until the first chunk is answered nothing else can be sent: the answer says where to go on. Nor while it is not
+        // known whether anything arrives.
+        let probing = self.flights.oldest().is_some_and(|chunk| chunk.sends > 1);
+        let window = if self.acked == 0 || probing { 1 } else { self.window.size() };
+        let (open, drained) = self.flights.open(now, self.waiting.overdue());
+        let full = open >= window || self.flights.sendings() >= self.waiting.sendings();
         if full || self.next >= self.bytes.len() {
-            return Action::Wait(until);
+            return Action::Wait(until.into_iter().chain(drained).min());
         }
         match self.send_next(now) {
             Ok(chunk) => Action::Send(chunk),
@@ -323,7 +326,7 @@ impl Upload {
 
     /// Sends the oldest chunk again. What was sent after it is not answered either: it goes again in its turn.
     fn repeat(&mut self, now: Time, id: ChunkId, regular: bool) -> Action {
-        self.window.silence();
+        self.window.lost();
         self.flights.void_all(Some(id));
         let len = self.bytes.len();
         let Some(chunk) = self.flights.get_mut(id) else { return Action::Wait(None) };
@@ -414,7 +417,7 @@ impl Upload {
                 let (from, times) = (self.acked, self.regressions);
                 return self.fail(UploadError::WentBack { from, to: offset, times });
             }
-            self.window.silence();
+            self.window.lost();
             self.acked = offset;
             self.go_to(offset);
         }
@@ -527,7 +530,6 @@ impl Upload {
 
     fn look(&mut self, look: Look) {
         self.cancel_in_flight();
-        self.window.silence();
         self.state = State::Looking(look);
     }
 
@@ -566,4 +568,3 @@ impl Upload {
         self.stats.streaming = since(self.first_success);
     }
 }
-

@@ -11,8 +11,8 @@ mod window;
 pub use machine::Upload;
 pub use rtt::RoundTrips;
 pub use types::{
-    Action, ChunkId, ChunkRequest, Limits, LinkMemory, ListOutcome, Progress, Timeouts, UploadConfig, UploadError,
-    UploadStats,
+    Action, ChunkId, ChunkRequest, Limits, LinkMemory, ListOutcome, Progress, Timeouts, UploadConfig,
+    UploadError, UploadStats,
 };
 pub use window::WindowMemory;
 

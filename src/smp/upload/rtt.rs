@@ -29,8 +29,7 @@ impl RoundTrips {
     /// How long after silence began a chunk is sent again the first time; `None` where nothing was measured.
     #[must_use]
     pub fn timeout(&self) -> Option<Duration> {
-        self.smoothed
-            .map(|(mean, variation)| mean.saturating_add(variation.saturating_mul(4)).max(FLOOR))
+        self.smoothed.map(|(mean, variation)| mean.saturating_add(variation.saturating_mul(4)).max(FLOOR))
     }
 
     /// The smoothed round trip; `None` where nothing was measured.

@@ -16,7 +16,7 @@ use crate::smp::{RequestId, Time};
 
 /// After this the image list is looked at for the last chunk, where the round trips do not ask for more: a server may
 /// check the whole image before it answers.
-const LOOK_AFTER: Duration = Duration::from_secs(1);
+const LOOK_AFTER: Duration = Duration::from_millis(500);
 /// Early repeats, or looks, for one chunk; each waits twice as long as the one before.
 const EARLY: u32 = 4;
 
@@ -71,6 +71,11 @@ impl Waiting {
 
     pub(super) fn round_trips(&self) -> RoundTrips {
         self.round_trips
+    }
+
+    /// After this an answer in the middle of the file is not likely to come.
+    pub(super) fn overdue(&self) -> Duration {
+        self.round_trips.timeout().map_or(self.timeouts.middle, |measured| measured.min(self.timeouts.middle))
     }
 
     /// The proven time for the answer to a chunk of a file of `len` bytes.

@@ -12,15 +12,15 @@ use crate::smp::Time;
 /// Answers in order before the window grows on a link that is new.
 const EAGER: u32 = 1;
 /// The same after trouble.
-const CAREFUL: u32 = 8;
+const CAREFUL: u32 = 12;
 /// The same where it is not likely to pay.
 const UNLIKELY: u32 = 64;
 /// The most, however often there was trouble.
-const PATIENT: u32 = 512;
-/// How many times more after trouble that came at once.
-const BACK_OFF: u32 = 8;
-/// Trouble that comes within so many answers of the window's size is blamed on the size.
-const AT_ONCE: u32 = 6;
+const PATIENT: u32 = 1024;
+/// How many times more after trouble that the window is to blame for.
+const BACK_OFF: u32 = 16;
+/// Chunks over which losses are remembered.
+const MEMORY: u32 = 256;
 /// Answers after which a size that does not pay is left.
 const LONG: u32 = 16;
 /// A larger window is worth its risk where answers come faster by this share, in percent.
@@ -33,8 +33,32 @@ const QUEUE: u32 = 5;
 pub struct WindowMemory {
     size: usize,
     patience: u32,
+    alone: Losses,
+    together: Losses,
     /// Most that the server did not answer with being out of memory.
     ceiling: usize,
+}
+
+/// Chunks and losses among them, of late.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Losses {
+    chunks: u32,
+    lost: u32,
+}
+
+impl Losses {
+    fn add(&mut self, chunks: u32, lost: u32) {
+        (self.chunks, self.lost) = (self.chunks + chunks, self.lost + lost);
+        if self.chunks + self.lost > MEMORY {
+            (self.chunks, self.lost) = (self.chunks / 2, self.lost / 2);
+        }
+    }
+
+    /// Losses to expect in so many chunks, in thousandths, where links lose one chunk in fifty before anything is known.
+    fn expected(self, chunks: u32) -> u64 {
+        let (lost, of) = (u64::from(self.lost) * 1000 + 200, u64::from(self.chunks + self.lost) + 10);
+        u64::from(chunks) * lost / of
+    }
 }
 
 /// Intervals between answers at one size.
@@ -47,6 +71,13 @@ struct Stretch {
     answers: u32,
 }
 
+impl Stretch {
+    /// After the window changed: the chunks in flight at that moment are answered at another pace.
+    fn after(size: usize) -> Self {
+        Self { skip: count(size.saturating_sub(1)), ..Self::default() }
+    }
+}
+
 /// The window of one upload.
 #[derive(Debug)]
 pub(super) struct Window {
@@ -57,9 +88,15 @@ pub(super) struct Window {
     size: usize,
     /// Answers in order at this size, without trouble.
     good: u32,
-    /// How many of them it takes to grow.
+    /// How many of them it takes to grow, after losses.
     patience: u32,
+    /// The same where it did not pay.
+    doubt: u32,
     stretch: Stretch,
+    /// With one chunk in flight.
+    losses_alone: Losses,
+    /// With more.
+    losses_together: Losses,
     /// Time from one answer to the next with a window of one: a round trip.
     alone: Option<Duration>,
     /// The same at the size below this one, where it was measured.
@@ -77,7 +114,10 @@ impl Window {
             size: known.map_or(if adaptive { 1 } else { limit }, |known| known.size.clamp(1, limit)),
             good: 0,
             patience: known.map_or(EAGER, |known| known.patience),
+            doubt: 0,
             stretch: Stretch::default(),
+            losses_alone: known.map_or_else(Losses::default, |known| known.alone),
+            losses_together: known.map_or_else(Losses::default, |known| known.together),
             alone: None,
             below: None,
         }
@@ -85,7 +125,13 @@ impl Window {
 
     /// What to start with next time.
     pub(super) fn memory(&self) -> WindowMemory {
-        WindowMemory { size: self.size, patience: self.patience, ceiling: self.limit }
+        WindowMemory {
+            size: self.size,
+            patience: self.patience,
+            alone: self.losses_alone,
+            together: self.losses_together,
+            ceiling: self.limit,
+        }
     }
 
     /// Chunks that may be in flight.
@@ -101,8 +147,9 @@ impl Window {
     /// A full chunk was answered as expected.
     pub(super) fn answered(&mut self, now: Time) {
         self.good = self.good.saturating_add(1);
+        self.losses().add(1, 0);
         if !self.adaptive {
-            if self.size < self.limit && self.good >= self.patience {
+            if self.size < self.limit && self.good >= self.needed() {
                 self.resize(self.size + 1);
             }
             return;
@@ -130,7 +177,7 @@ impl Window {
             if interval.saturating_mul(100 + GAIN) > below.saturating_mul(100) {
                 if self.stretch.answers >= LONG {
                     // It does not pay.
-                    self.patience = self.patience.saturating_mul(2).clamp(UNLIKELY, PATIENT);
+                    self.doubt = self.doubt.saturating_mul(2).clamp(UNLIKELY, PATIENT);
                     self.resize(self.size - 1);
                 }
                 return;
@@ -146,8 +193,8 @@ impl Window {
                 interval.saturating_mul(count(self.size)).saturating_mul(100)
                     > alone.saturating_mul(100 + QUEUE)
             });
-        let patience = if waits { self.patience.max(UNLIKELY) } else { self.patience };
-        if self.size < self.limit && self.good >= patience {
+        let needed = if waits { self.needed().max(UNLIKELY) } else { self.needed() };
+        if self.size < self.limit && self.good >= needed {
             self.below = Some(interval);
             self.resize(self.size + 1);
         } else {
@@ -155,30 +202,44 @@ impl Window {
         }
     }
 
-    /// A chunk was not where the server wanted it, so that one before was lost: fewer at once.
+    /// A chunk was lost, or its answer. Fewer at once, where it looks as if the window were to blame: more is lost with
+    /// several chunks in flight than with one.
     pub(super) fn lost(&mut self) {
-        self.trouble(self.size.saturating_sub(1));
+        let single = self.size == 1;
+        self.losses().add(0, 1);
+        if single {
+            // With nothing else in flight the link alone is to blame. What came before still counts.
+            self.stretch = Stretch::default();
+        } else if self.is_to_blame() {
+            self.patience = self.patience.saturating_mul(BACK_OFF).clamp(UNLIKELY, PATIENT);
+            self.resize(self.size - 1);
+        } else {
+            self.patience = self.patience.min(CAREFUL);
+            self.stretch = Stretch::after(self.size);
+        }
     }
 
-    /// Nothing was answered.
-    pub(super) fn silence(&mut self) {
-        self.trouble(1);
+    /// Whether more is lost with several chunks in flight than with one.
+    fn is_to_blame(&self) -> bool {
+        let Losses { chunks, lost } = self.losses_together;
+        u64::from(lost) * 1000 > 2 * self.losses_alone.expected(chunks + lost)
+    }
+
+    /// Answers in order that it takes to grow. Where the link has shown meanwhile that it loses as much with one chunk in
+    /// flight, a verdict on the window does not hold.
+    fn needed(&self) -> u32 {
+        let patience = if self.is_to_blame() { self.patience } else { self.patience.min(CAREFUL) };
+        patience.max(self.doubt)
     }
 
     /// The server is out of buffers: that many never again.
     pub(super) fn no_memory(&mut self) {
-        if self.size > 1 {
-            self.limit = self.size - 1;
-        }
-        self.trouble(self.size.saturating_sub(1));
+        self.limit = self.limit.min(self.size.saturating_sub(1)).max(1);
+        self.resize(self.size.saturating_sub(1).max(1));
     }
 
-    fn trouble(&mut self, size: usize) {
-        if self.size > 1 {
-            let patience = if self.good <= AT_ONCE { self.patience.saturating_mul(BACK_OFF) } else { CAREFUL };
-            self.patience = patience.clamp(CAREFUL, PATIENT);
-        }
-        self.resize(size.clamp(1, self.limit));
+    fn losses(&mut self) -> &mut Losses {
+        if self.size == 1 { &mut self.losses_alone } else { &mut self.losses_together }
     }
 
     fn resize(&mut self, size: usize) {
@@ -186,8 +247,7 @@ impl Window {
             self.below = None;
         }
         self.good = 0;
-        // The chunks in flight at this moment are answered at the old pace.
-        self.stretch = Stretch { skip: count(size.saturating_sub(1)), ..Stretch::default() };
+        self.stretch = Stretch::after(size);
         self.size = size;
     }
 }
