@@ -55,10 +55,13 @@ impl Flights {
     }
 
     /// A message was answered: the first of its sendings that may have been, and everything before, is out of the
-    /// server's buffers.
-    pub(super) fn answered(&mut self, id: Option<ChunkId>) {
+    /// server's buffers. What came after was not its turn before now, and has until `until`.
+    pub(super) fn answered(&mut self, id: Option<ChunkId>, until: Time) {
         if let Some(first) = self.sendings.iter().position(|sending| sending.id == id) {
             self.sendings.drain(..=first);
+        }
+        for sending in &mut self.sendings {
+            sending.until = sending.until.max(until);
         }
     }
 

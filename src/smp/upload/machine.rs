@@ -208,7 +208,7 @@ impl Upload {
         let Some(chunk) = self.flights.remove(id) else { return };
         match outcome {
             Ok(answer) => {
-                self.flights.answered(Some(id));
+                self.flights.answered(Some(id), now.saturating_add(self.config.timeouts.middle));
                 self.waiting.answered(now, &chunk, self.bytes.len());
                 let response = answer.decode::<UploadChunk<'_>>();
                 if chunk.void {
@@ -232,7 +232,7 @@ impl Upload {
             return;
         }
         if !matches!(outcome, ListOutcome::Failed(_)) {
-            self.flights.answered(None);
+            self.flights.answered(None, now.saturating_add(self.config.timeouts.middle));
         }
         let look = match &self.state {
             State::Looking(look) => Some(look.clone()),
