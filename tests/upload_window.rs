@@ -248,3 +248,17 @@ fn lost_chunk_is_sent_again_after_a_measured_time() {
     let more = run(&spec, 16 * 1024, Some(1)).took - run(&quiet, 16 * 1024, Some(1)).took;
     assert!(more < Duration::from_millis(450), "{more:?} instead of 2.5 s");
 }
+#[test]
+fn lost_first_chunk_does_not_cost_the_time_of_the_slowest_erase() {
+    for answer_lost in [false, true] {
+        let lost = NthAnswer { group: 1, command: 1, nth: 1 };
+        let fault = FaultSpec {
+            lose_answer: if answer_lost { vec![lost] } else { Vec::new() },
+            ..FaultSpec::default()
+        };
+        let spec = SimSpec { baud: Some(115_200), fault, ..SimSpec::default() };
+        let took = run(&spec, 4 * 1024, None).took;
+        let extra = if answer_lost { 5 } else { 0 };
+        assert!((extra..extra + 1).contains(&took.as_secs()), "{took:?}");
+    }
+}

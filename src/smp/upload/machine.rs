@@ -18,7 +18,7 @@ use super::parts::{Ranges, layout};
 use super::types::{
     Action, ChunkId, ChunkRequest, LinkMemory, ListOutcome, Progress, UploadConfig, UploadError, UploadStats,
 };
-use super::waiting::{Due, Waiting};
+use super::waiting::{Due, Situation, Waiting};
 use super::window::Window;
 use crate::smp::chunk::Layout;
 use crate::smp::errors::{DeviceError, ResponseError};
@@ -198,9 +198,12 @@ impl Upload {
         let Some(oldest) = self.flights.oldest() else {
             return self.flights.next_expiry().map_or(Due::Nothing, Due::At);
         };
-        let alone = self.may_shrink();
-        let looking = self.list != List::Idle;
-        self.waiting.due(now, oldest, self.bytes.len(), (alone, looking), &self.flights)
+        let situation = Situation {
+            only_once: self.may_shrink(),
+            looking: self.list != List::Idle,
+            resumable: self.layout.sha,
+        };
+        self.waiting.due(now, oldest, self.bytes.len(), situation, &self.flights)
     }
 
     /// Takes what became of a chunk. Chunks that were cancelled are ignored.
@@ -344,10 +347,13 @@ impl Upload {
 
     fn ask_list(&mut self, now: Time, list: List) -> Action {
         self.list = list;
-        let timeout = self.config.timeouts.middle;
-        self.flights.sent(None, now.saturating_add(timeout));
-        let retries = if list == List::Early { 0 } else { self.config.retries };
-        Action::LookAtList(Policy { timeout, retries })
+        let proven = self.config.timeouts.middle;
+        self.flights.sent(None, now.saturating_add(proven));
+        Action::LookAtList(match list {
+            // Once: the chunk may be in the server's buffers yet. If it is lost there is another look later.
+            List::Early => Policy { timeout: self.waiting.overdue(), retries: 0 },
+            List::Idle | List::Asked => Policy { timeout: proven, retries: self.config.retries },
+        })
     }
 
     fn request(&self, offset: usize, data: &[u8]) -> Result<RawRequest, EncodeError> {

@@ -136,7 +136,8 @@ fn timeouts_are_those_of_first_middle_and_last() {
     let stats = bench.run(&mut upload(&image, config()).expect("an upload")).expect("success");
     let middle = Duration::from_millis(2500);
     let (second, third) = (40 * SECOND + middle, 40 * SECOND + 2 * middle);
-    let expected = [Duration::ZERO, 40 * SECOND, 40 * SECOND, second, second, third, third, third + 20 * SECOND];
+    let expected =
+        [Duration::ZERO, 40 * SECOND, 40 * SECOND, second, second, third, third, third + 20 * SECOND];
     assert_eq!(bench.sent_at, expected, "each goes twice");
     assert_eq!(bench.now, 60 * SECOND + 2 * middle);
     assert_eq!((stats.erase, stats.duration, stats.streaming), (40 * SECOND, bench.now, 25 * SECOND));

@@ -17,6 +17,9 @@ use crate::smp::{RequestId, Time};
 /// After this the image list is looked at for the last chunk, where the round trips do not ask for more: a server may
 /// check the whole image before it answers.
 const LOOK_AFTER: Duration = Duration::from_millis(500);
+/// After this the first chunk is sent again, where nothing is lost by doing so: servers erase the slot before they answer,
+/// most within this time.
+const FIRST_AFTER: Duration = Duration::from_secs(5);
 /// Early repeats, or looks, for one chunk; each waits twice as long as the one before.
 const EARLY: u32 = 4;
 
@@ -38,6 +41,17 @@ pub(super) enum Due {
     Look(ChunkId),
     /// It was sent as often as it may be.
     GiveUp(ChunkId),
+}
+
+/// What else matters for the oldest chunk in flight.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Situation {
+    /// Its length may be at fault: it goes once.
+    pub(super) only_once: bool,
+    /// The image list is being asked for.
+    pub(super) looking: bool,
+    /// It may be the first as often as it likes: the server knows the file by its SHA-256.
+    pub(super) resumable: bool,
 }
 
 /// The clocks of one upload.
@@ -118,19 +132,18 @@ impl Waiting {
         self.lost = false;
     }
 
-    /// What time makes of `chunk`, the oldest in flight, of a file of `len` bytes. It goes only once where it `alone` may
-    /// be too long; the list is not asked for twice at once where that is `looking` already.
+    /// What time makes of `chunk`, the oldest in flight, of a file of `len` bytes.
     pub(super) fn due(
         &self,
         now: Time,
         chunk: &InFlight,
         len: usize,
-        (alone, looking): (bool, bool),
+        situation: Situation,
         flights: &Flights,
     ) -> Due {
         let proven = self.proven(chunk, len);
         let last = chunk.end == len && chunk.start != 0;
-        let retries = match (alone, last) {
+        let retries = match (situation.only_once, last) {
             // A message that is too long meets silence however often it is sent.
             (true, _) => 0,
             // Once more; after that the image list knows better.
@@ -149,7 +162,7 @@ impl Waiting {
         if self.lost && last && room {
             return Due::Repeat { id: chunk.id, regular: false };
         }
-        let early = self.early(chunk, last).filter(|early| !(looking && last) && *early < regular);
+        let early = self.early(chunk, last, situation).filter(|early| *early < regular);
         if let Some(early) = early.filter(|_| room) {
             if now < early {
                 return Due::At(early);
@@ -163,14 +176,18 @@ impl Waiting {
     }
 
     /// When the answer to a chunk is overdue by what was measured.
-    fn early(&self, chunk: &InFlight, last: bool) -> Option<Time> {
-        if !self.timeouts.measured || chunk.start == 0 || chunk.early >= EARLY {
+    fn early(&self, chunk: &InFlight, last: bool, situation: Situation) -> Option<Time> {
+        let Situation { only_once, looking, resumable } = situation;
+        if !self.timeouts.measured || chunk.early >= EARLY || only_once || (looking && last) {
             return None;
         }
-        let timeout = self.round_trips.timeout()?;
-        let timeout = if last { timeout.max(LOOK_AFTER) } else { timeout };
+        let timeout = match self.round_trips.timeout() {
+            _ if chunk.start == 0 => Some(FIRST_AFTER).filter(|_| resumable),
+            measured if last => measured.map(|measured| measured.max(LOOK_AFTER)),
+            measured => measured,
+        };
         let since = chunk.last_sent.max(self.last_answer);
-        Some(since.saturating_add(timeout.saturating_mul(1 << chunk.early)))
+        Some(since.saturating_add(timeout?.saturating_mul(1 << chunk.early)))
     }
 
     /// That a chunk was sent in vain.

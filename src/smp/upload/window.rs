@@ -15,6 +15,8 @@ const EAGER: u32 = 1;
 const CAREFUL: u32 = 12;
 /// The same where it is not likely to pay.
 const UNLIKELY: u32 = 64;
+/// The same after losses that the window is to blame for. Finding out that it does not hold costs about two chunks.
+const BLAMED: u32 = 128;
 /// The most, however often there was trouble.
 const PATIENT: u32 = 1024;
 /// How many times more after trouble that the window is to blame for.
@@ -211,7 +213,7 @@ impl Window {
             // With nothing else in flight the link alone is to blame. What came before still counts.
             self.stretch = Stretch::default();
         } else if self.is_to_blame() {
-            self.patience = self.patience.saturating_mul(BACK_OFF).clamp(UNLIKELY, PATIENT);
+            self.patience = self.patience.saturating_mul(BACK_OFF).clamp(BLAMED, PATIENT);
             self.resize(self.size - 1);
         } else {
             self.patience = self.patience.min(CAREFUL);
