@@ -19,6 +19,7 @@ mod fleet_reverts;
 mod fleet_run;
 mod fleet_slots;
 mod fleet_trace;
+mod fleet_window;
 mod gdb;
 mod images;
 mod leash;
