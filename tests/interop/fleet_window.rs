@@ -57,7 +57,7 @@ fn most_in_flight(proxy: &Proxy) -> usize {
             continue;
         }
         match frame.direction {
-            Direction::Request if action == Action::Lose => {}
+            Direction::Request if matches!(action, Action::Lose | Action::Spoil) => {}
             Direction::Request => open.push(frame.head.sequence),
             Direction::Answer => {
                 if let Some(first) = open.iter().position(|sequence| *sequence == frame.head.sequence) {

@@ -17,6 +17,10 @@ const CAREFUL: u32 = 12;
 const UNLIKELY: u32 = 64;
 /// The same after losses that the window is to blame for. Finding out that it does not hold costs about two chunks.
 const BLAMED: u32 = 128;
+/// One loss in so many chunks is the window's fault for certain, if it is at all.
+const CERTAIN_SHARE: u32 = 4;
+/// So are this many losses.
+const CERTAIN_LOSSES: u32 = 3;
 /// The most, however often there was trouble.
 const PATIENT: u32 = 1024;
 /// How many times more after trouble that the window is to blame for.
@@ -213,7 +217,14 @@ impl Window {
             // With nothing else in flight the link alone is to blame. What came before still counts.
             self.stretch = Stretch::default();
         } else if self.is_to_blame() {
-            self.patience = self.patience.saturating_mul(BACK_OFF).clamp(BLAMED, PATIENT);
+            let Losses { chunks, lost } = self.losses_together;
+            // One loss among many may be bad luck; one at once, or one after the other, is not.
+            let certain = lost * CERTAIN_SHARE >= chunks + lost || lost >= CERTAIN_LOSSES;
+            self.patience = if certain {
+                self.patience.saturating_mul(BACK_OFF).clamp(BLAMED, PATIENT)
+            } else {
+                self.patience.max(CAREFUL)
+            };
             self.resize(self.size - 1);
         } else {
             self.patience = self.patience.min(CAREFUL);
