@@ -187,6 +187,28 @@ fn what_held_is_remembered_over_links() {
 }
 
 #[test]
+fn buffer_that_was_too_large_is_tried_once() {
+    in_virtual_time(async {
+        let fleet = Fleet::new(&SimSpec { baud: Some(115_200), ..SimSpec::default() }).expect("a fleet");
+        let mut conversation = Conversation::default();
+        for (size, silence) in [(4096, true), (5000, false)] {
+            let link = fleet.connector(0).connect().await.expect("a link");
+            let options = ClientOptions { buffer: Some(2048), ..ClientOptions::default() };
+            let mut client = Client::new(link, options, conversation);
+            let image = image(size);
+            let request = UploadRequest::default();
+            let start = Instant::now();
+            let bytes = Arc::clone(image.bytes());
+            let uploaded = client.upload(bytes, *image.file_sha256(), image.hash(), request, |_, _| {}).await;
+            let notes = uploaded.expect("an upload").notes;
+            assert_eq!(start.elapsed() > Duration::from_secs(40), silence);
+            assert_eq!(notes.iter().any(|note| note.contains("met silence")), silence, "{notes:?}");
+            conversation = client.close().await;
+        }
+    });
+}
+
+#[test]
 fn server_that_does_not_tell_its_buffers_gets_one_at_a_time() {
     let spec = SimSpec { baud: Some(115_200), latency_ms: 20, params: false, ..SimSpec::default() };
     for window in [None, Some(3)] {

@@ -179,6 +179,21 @@ fn lost_last_answer_is_resolved_from_the_list() {
 }
 
 #[test]
+fn lost_answers_to_the_last_chunks_are_no_reason_to_start_again() {
+    let image = image(1000);
+    // Requests 0 to 4 carry the image, of which 2 to 4 are in flight together at the end: their answers are lost.
+    for kind in [Kind::Zephyr, Kind::Recovery(1)] {
+        let mut bench =
+            Bench::losing(Server::new(kind), |way, number| way == Way::Answer && (2..5).contains(&number));
+        let config = UploadConfig { window: 3, sendings: 4, ..config() };
+        let stats = bench.run(&mut upload(&image, config).expect("an upload")).expect("success");
+        assert_eq!((stats.restarts, bench.server.requests.len()), (0, 6), "{kind:?}: one repeat");
+        assert_eq!(stats.seen_in_list, kind == Kind::Zephyr, "a server that forgot says offset 0");
+        assert_eq!(bench.server.flash, *image);
+    }
+}
+
+#[test]
 fn last_chunk_that_never_arrived_is_sent_again_after_the_list() {
     let image = image(600);
     // The last chunk and its repeat are lost on the way there.

@@ -41,8 +41,7 @@ pub struct WindowMemory {
     patience: u32,
     alone: Losses,
     together: Losses,
-    /// Most that the server did not answer with being out of memory.
-    ceiling: usize,
+    ceiling: Option<usize>,
 }
 
 /// Chunks and losses among them, of late.
@@ -89,6 +88,8 @@ impl Stretch {
 pub(super) struct Window {
     /// Most chunks in flight whatever is measured.
     limit: usize,
+    /// Most that the server had memory for, where it said that it had none.
+    ceiling: Option<usize>,
     /// Measures what pays; otherwise `limit` is taken at once.
     adaptive: bool,
     size: usize,
@@ -107,15 +108,19 @@ pub(super) struct Window {
     alone: Option<Duration>,
     /// The same at the size below this one, where it was measured.
     below: Option<Duration>,
+    /// The same at the size above this one, which did not seem to pay.
+    above: Option<Duration>,
 }
 
 impl Window {
     pub(super) fn new(limit: usize, adaptive: bool, memory: Option<WindowMemory>) -> Self {
         let limit = limit.max(1);
         let known = memory.filter(|_| adaptive);
-        let limit = known.map_or(limit, |known| limit.min(known.ceiling.max(1)));
+        let ceiling = known.and_then(|known| known.ceiling);
+        let limit = ceiling.map_or(limit, |ceiling| limit.min(ceiling.max(1)));
         Self {
             limit,
+            ceiling,
             adaptive,
             size: known.map_or(if adaptive { 1 } else { limit }, |known| known.size.clamp(1, limit)),
             good: 0,
@@ -126,6 +131,7 @@ impl Window {
             losses_together: known.map_or_else(Losses::default, |known| known.together),
             alone: None,
             below: None,
+            above: None,
         }
     }
 
@@ -136,7 +142,7 @@ impl Window {
             patience: self.patience,
             alone: self.losses_alone,
             together: self.losses_together,
-            ceiling: self.limit,
+            ceiling: self.ceiling,
         }
     }
 
@@ -180,15 +186,27 @@ impl Window {
     /// Answers came every `interval`: grow, stay, or go back.
     fn judge(&mut self, now: Time, interval: Duration) {
         if let Some(below) = self.below {
-            if interval.saturating_mul(100 + GAIN) > below.saturating_mul(100) {
+            if !is_better(interval, below) {
                 if self.stretch.answers >= LONG {
                     // It does not pay.
                     self.doubt = self.doubt.saturating_mul(2).clamp(UNLIKELY, PATIENT);
                     self.resize(self.size - 1);
+                    self.above = Some(interval);
                 }
                 return;
             }
             self.below = None;
+        }
+        if let Some(above) = self.above {
+            if self.stretch.answers < LONG {
+                return;
+            }
+            // What this size was said to do before may have been a lucky moment of a busy machine.
+            self.above = None;
+            if is_better(above, interval) {
+                self.doubt = 0;
+                self.good = self.good.max(self.needed());
+            }
         }
         if self.size == 1 {
             self.alone = Some(interval);
@@ -247,8 +265,10 @@ impl Window {
 
     /// The server is out of buffers: that many never again.
     pub(super) fn no_memory(&mut self) {
-        self.limit = self.limit.min(self.size.saturating_sub(1)).max(1);
-        self.resize(self.size.saturating_sub(1).max(1));
+        let held = self.size.saturating_sub(1).max(1);
+        self.limit = self.limit.min(held);
+        self.ceiling = Some(self.limit);
+        self.resize(held);
     }
 
     fn losses(&mut self) -> &mut Losses {
@@ -260,11 +280,155 @@ impl Window {
             self.below = None;
         }
         self.good = 0;
+        self.above = None;
         self.stretch = Stretch::after(size);
         self.size = size;
     }
 }
 
+/// Whether answers every `interval` are worth more chunks in flight than answers every `before`.
+fn is_better(interval: Duration, before: Duration) -> bool {
+    interval.saturating_mul(100 + GAIN) <= before.saturating_mul(100)
+}
+
 fn count(size: usize) -> u32 {
     u32::try_from(size).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A link with this many milliseconds between answers at the window's size.
+    struct Link<F: Fn(usize) -> u64> {
+        now: Time,
+        interval: F,
+    }
+
+    impl<F: Fn(usize) -> u64> Link<F> {
+        fn new(interval: F) -> Self {
+            Self { now: Duration::ZERO, interval }
+        }
+
+        /// So many answers in order; gives the largest size among them.
+        fn answers(&mut self, window: &mut Window, times: u32) -> usize {
+            let mut most = window.size();
+            for _ in 0..times {
+                self.now += Duration::from_millis((self.interval)(window.size()));
+                window.answered(self.now);
+                most = most.max(window.size());
+            }
+            most
+        }
+    }
+
+    fn new_window(limit: usize) -> Window {
+        let mut window = Window::new(limit, true, None);
+        window.begin(Duration::ZERO);
+        assert_eq!(window.size(), 1);
+        window
+    }
+
+    #[test]
+    fn grows_at_once_where_the_link_waits() {
+        let mut window = new_window(4);
+        let mut link = Link::new(|size| 120 / size as u64);
+        link.answers(&mut window, 1);
+        assert_eq!(window.size(), 2, "one answer is enough");
+        link.answers(&mut window, 12);
+        assert_eq!(window.size(), 4);
+        assert_eq!(link.answers(&mut window, 1000), 4, "never beyond the limit");
+    }
+
+    #[test]
+    fn stays_where_the_wire_is_full() {
+        let mut window = new_window(8);
+        let mut link = Link::new(|size| if size == 1 { 100 } else { 93 });
+        assert_eq!(link.answers(&mut window, UNLIKELY - 10), 2, "3 cannot be faster");
+        // Tried all the same, seldom, and left again.
+        assert_eq!(link.answers(&mut window, 2 * UNLIKELY), 3);
+        link.answers(&mut window, 2 * LONG);
+        assert_eq!(window.size(), 2);
+    }
+
+    #[test]
+    fn what_does_not_pay_is_left_and_seldom_tried_again() {
+        let mut window = new_window(4);
+        let mut link = Link::new(|_| 100);
+        assert_eq!(link.answers(&mut window, LONG + 2), 2);
+        assert_eq!(window.size(), 1);
+        assert_eq!(link.answers(&mut window, UNLIKELY - 2), 1);
+        assert_eq!(link.answers(&mut window, 4), 2);
+    }
+
+    #[test]
+    fn lucky_moment_does_not_stand_against_many_answers() {
+        let mut window = new_window(2);
+        // The only answer to one chunk alone came in 90 ms. They usually take 100, and 93 with two in flight.
+        Link::new(|_| 90).answers(&mut window, 1);
+        let mut link =
+            Link { now: Duration::from_millis(90), interval: |size| if size == 1 { 100 } else { 93 } };
+        link.answers(&mut window, LONG + 2);
+        assert_eq!(window.size(), 1);
+        link.answers(&mut window, LONG + 2);
+        assert_eq!(window.size(), 2);
+        link.answers(&mut window, 500);
+        assert_eq!(window.size(), 2);
+    }
+
+    #[test]
+    fn window_that_loses_at_once_is_not_tried_again_soon() {
+        let mut window = new_window(4);
+        let mut link = Link::new(|size| 100 / size as u64);
+        let mut tries = 0;
+        for _ in 0..1000 {
+            link.answers(&mut window, 1);
+            if window.size() > 1 {
+                tries += 1;
+                link.answers(&mut window, 1);
+                window.lost();
+                assert_eq!(window.size(), 1);
+            }
+        }
+        assert_eq!(tries, 2, "at the first and once more within 1000");
+    }
+
+    #[test]
+    fn link_that_loses_as_much_with_one_in_flight_keeps_its_window() {
+        let mut window = new_window(3);
+        let mut link = Link::new(|size| 120 / size as u64);
+        let mut sizes = 0;
+        for _ in 0..100 {
+            link.answers(&mut window, 10);
+            window.lost();
+            sizes += window.size();
+        }
+        assert!(sizes > 250, "{sizes}: nearly always at 3");
+    }
+
+    #[test]
+    fn memory_of_the_server_is_a_limit_for_good_and_its_buffers_are_not() {
+        let mut window = new_window(4);
+        let mut link = Link::new(|size| 120 / size as u64);
+        link.answers(&mut window, 50);
+        window.no_memory();
+        assert_eq!(link.answers(&mut window, 2000), 3);
+        let mut next = Window::new(4, true, Some(window.memory()));
+        assert_eq!((next.size(), link.answers(&mut next, 2000)), (3, 3));
+        let mut few = Window::new(1, true, Some(window.memory()));
+        assert_eq!(link.answers(&mut few, 100), 1);
+        // One buffer was not for want of memory: another firmware may have more.
+        let mut next = Window::new(2, true, Some(Window::new(1, true, None).memory()));
+        assert_eq!(link.answers(&mut next, 100), 2);
+    }
+
+    #[test]
+    fn fixed_window_is_there_at_once_and_falls_back_too() {
+        let mut window = Window::new(3, false, None);
+        assert_eq!(window.size(), 3);
+        window.lost();
+        assert_eq!(window.size(), 2);
+        let mut link = Link::new(|_| 100);
+        assert_eq!(link.answers(&mut window, BLAMED), 3, "whether it pays is not asked");
+    }
 }
