@@ -97,10 +97,6 @@ fn a_console_is_filled() {
                 let run = run(&spec, size, None);
                 let share = run.rate / limit(&spec, spec.buf_count - 1);
                 let least = if latency_ms == 0 { 0.97 } else { 0.95 };
-                println!(
-                    "{baud} {buf_size} {latency_ms} ms: {share:.3} window {}",
-                    run.uploaded.figures.window
-                );
                 assert!(share >= least && share <= 1.01, "{baud} {buf_size} {latency_ms} ms: {share:.3}");
                 assert_eq!((run.uploaded.figures.resent, run.device.line_overruns()), (0, 0));
             }
@@ -137,7 +133,6 @@ fn trouble_on_the_link_costs_less_than_with_one_in_flight() {
         let spec = SimSpec { baud: Some(baud), latency_ms, buf_size, ..SimSpec::default() };
         for fault in faults() {
             let ratio = against_one(&spec, size * 1024, &fault);
-            println!("{baud} {buf_size} {latency_ms} ms: {ratio:.3}");
             assert!(ratio < most, "{baud} {buf_size} {latency_ms} ms {fault:?}: {ratio:.3}");
         }
     }
@@ -159,7 +154,6 @@ fn server_that_loses_lines_while_it_writes_costs_little() {
         assert!(quiet.device.line_overruns() > 0, "a case that does not overrun shows nothing");
         for fault in faults().chain([FaultSpec::default()]) {
             let ratio = against_one(&spec, size, &fault);
-            println!("{baud:?} {buf_size} {latency_ms} ms: {ratio:.3}");
             assert!(ratio <= 1.05, "{baud:?} {buf_size} {latency_ms} ms {fault:?}: {ratio:.3}");
         }
     }
@@ -237,7 +231,6 @@ fn datagrams_are_several_in_flight() {
     for lose in [0.01, 0.05] {
         let fault = FaultSpec { lose, duplicate: lose, delay: lose, delay_ms: 70, ..FaultSpec::default() };
         let ratio = against_one(&spec, 48 * 1024, &fault);
-        println!("{lose}: {ratio:.3}");
         assert!(ratio < 0.7, "{fault:?}: {ratio:.3}");
     }
 }

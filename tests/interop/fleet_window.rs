@@ -1,6 +1,8 @@
 //! Several chunks in flight to real boards: the right image is there, no board falls over, and where there is latency it
 //! pays.
 
+#![expect(clippy::print_stdout, reason = "how fast real boards are is what a person runs this for")]
+
 use std::time::Duration;
 
 use serde_json::Value;
