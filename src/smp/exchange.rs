@@ -5,7 +5,7 @@
 //! the answer to the repeat that then comes as well is dropped. A number whose request may still be answered is not
 //! given to another request for [`ExchangeConfig::linger`] after its last sending. One whose request was answered is
 //! not given for 127 further requests or a second, since networks double messages. If all 256 are in one of those states,
-//! the next request takes one after which 128 others were answered, or waits for one.
+//! the next request waits for one.
 //!
 //! Keep one exchange for one device, also over reconnects: it knows which answers can still arrive.
 
@@ -163,8 +163,6 @@ struct Retired {
     until: Time,
     /// The request that may have the number whatever the time, counted from the first.
     until_request: Option<u64>,
-    /// Requests answered before it was over.
-    answered: u64,
 }
 
 /// The requests of one client to one device.
@@ -219,7 +217,7 @@ impl Exchange {
     /// The next message to send, whole, if there is one. Send it: its time starts now.
     pub fn poll_transmit(&mut self, now: Time) -> Option<Vec<u8>> {
         self.forget_retired(now);
-        let free = self.free_sequence().or_else(|| self.forgotten_sequence());
+        let free = self.free_sequence();
         let index = self
             .flights
             .iter()
@@ -234,7 +232,6 @@ impl Exchange {
             self.stats.repeated += 1;
         }
         flight.sequence = Some(sequence);
-        self.retired.retain(|retired| retired.sequence != sequence);
         flight.sends += 1;
         flight.last_sent = now;
         flight.due = false;
@@ -377,8 +374,7 @@ impl Exchange {
         } else {
             (now.saturating_add(COPY_LIFETIME), Some(self.requests.saturating_add(COPY_REQUESTS)))
         };
-        let answered = self.stats.answered;
-        self.retired.push(Retired { sequence, request: flight.request.id(), until, until_request, answered });
+        self.retired.push(Retired { sequence, request: flight.request.id(), until, until_request });
     }
 
     fn forget_retired(&mut self, now: Time) {
@@ -386,14 +382,6 @@ impl Exchange {
         self.retired.retain(|retired| {
             retired.until > now && retired.until_request.is_none_or(|request| request > next)
         });
-    }
-
-    /// Where a link loses so much that no number is free: one whose answer so many later ones have overtaken that it is
-    /// not coming any more.
-    fn forgotten_sequence(&self) -> Option<u8> {
-        let overtaken =
-            |retired: &&Retired| retired.answered.saturating_add(COPY_REQUESTS) <= self.stats.answered;
-        self.retired.iter().find(overtaken).map(|retired| retired.sequence)
     }
 
     /// The next number in turn that no answer can be confused over.

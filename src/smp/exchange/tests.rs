@@ -233,26 +233,6 @@ fn request_waits_for_a_number_when_all_are_taken() {
 }
 
 #[test]
-fn link_that_loses_much_and_answers_much_does_not_run_out_of_numbers() {
-    let mut exchange = exchange();
-    let policy = Policy { timeout: SECOND, retries: 0 };
-    let mut lost = Vec::new();
-    for number in 0..2000 {
-        let ticket = exchange.submit(at(0), echo("x"), policy);
-        let message =
-            exchange.poll_transmit(at(0)).unwrap_or_else(|| panic!("a number for request {number}"));
-        if number % 5 == 0 {
-            exchange.cancel(at(0), ticket);
-            assert!(!lost.iter().rev().take(25).any(|other| *other == sequence(&message)), "{number}");
-            lost.push(sequence(&message));
-        } else {
-            exchange.handle_message(at(0), &answer_to(&message, &echoed("x")));
-            exchange.poll_outcome();
-        }
-    }
-}
-
-#[test]
 fn repeat_on_demand_is_the_same_message_and_never_of_what_goes_once() {
     let mut exchange = exchange();
     let ticket = exchange.submit(at(0), echo("x"), POLICY);

@@ -352,7 +352,11 @@ impl Upload {
         Action::LookAtList(match list {
             // Once: the chunk may be in the server's buffers yet. If it is lost there is another look later.
             List::Early => Policy { timeout: self.waiting.overdue(), retries: 0 },
-            List::Idle | List::Asked => Policy { timeout: proven, retries: self.config.retries },
+            // What is in the server's buffers before it has its turn first, each with its own time.
+            List::Idle | List::Asked => {
+                let turns = u32::try_from(self.flights.sendings()).unwrap_or(u32::MAX);
+                Policy { timeout: proven.saturating_mul(turns), retries: self.config.retries }
+            }
         })
     }
 
