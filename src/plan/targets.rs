@@ -7,8 +7,7 @@ use super::address::{self, AddressError};
 use super::images::Images;
 use super::keys::{LINK, MATCH, MATCH_KINDS, TARGET};
 use super::model::{
-    Auto, Expect, FlowControl, FramingChoice, LineState, LinkOptions, Match, MatchKind, Pattern, Target,
-    UdpTarget,
+    Expect, FlowControl, FramingChoice, LineState, LinkOptions, Match, MatchKind, Pattern, Target, UdpTarget,
 };
 use super::problems::excerpt;
 use super::reader::{Fields, Reader, lower_first};
@@ -314,9 +313,6 @@ fn read_link(reader: &Reader<'_>, node: &Node) -> Option<LinkOptions> {
     if let (FramingChoice::Raw | FramingChoice::Auto, Some(word)) = (link.framing, fields.choice("framing")) {
         let what = format!("`framing: {word}`");
         reader.not_supported(&fields.key_at("framing"), &what, "use `framing: console`");
-    }
-    if matches!(link.window, Auto::Fixed(window) if window > 1) {
-        reader.not_supported(&fields.key_at("window"), "a `window` beyond 1", "use `window: auto`");
     }
     Some(link)
 }
