@@ -274,7 +274,7 @@ fn config(max_message: usize, window: usize, spare: usize, adaptive: bool) -> Up
 
 /// How long the server takes for a message: mostly next to nothing, sometimes almost the proven time.
 fn services() -> impl Strategy<Value = Vec<u64>> {
-    vec(prop_oneof![8 => 0_u64..5, 2 => 5_u64..500, 1 => 500_u64..2400], 1..30)
+    vec(prop_oneof![8 => 0_u64..5, 2 => 5_u64..500, 1 => 500_u64..2300], 1..30)
 }
 
 proptest! {
