@@ -296,7 +296,8 @@ proptest! {
         let mut world = world(fates, services, vec![None]);
         let done = drive(&image, config(max_message, window, spare, adaptive), &mut world)?;
         prop_assert!(world.most_unhandled <= window + spare, "{} of {}", world.most_unhandled, window + spare);
-        prop_assert_eq!(done, world.server.complete);
+        // Not the other way round: where every look is lost too, nobody answered, and that is what it says.
+        prop_assert!(!done || world.server.complete);
         if done {
             prop_assert_eq!(world.server.flash.as_slice(), &*image);
         }

@@ -476,7 +476,8 @@ impl Upload {
             if self.may_shrink() {
                 return self.shrink();
             }
-            if chunk.end == self.bytes.len() {
+            // Also where an earlier chunk is silent: the answers to all of the last ones may be lost.
+            if chunk.end == self.bytes.len() || self.last_sent {
                 return self.look(Look::Silence(error));
             }
         }
