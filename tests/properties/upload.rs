@@ -195,9 +195,11 @@ fn drive(image: &Arc<[u8]>, config: UploadConfig, world: &mut World) -> Result<b
                     prop_assert!(exchange.repeat(ticket));
                 }
                 Action::Cancel(id) => {
-                    let ticket = ticket_of(&tickets, id).expect("a chunk in flight");
-                    exchange.cancel(now, ticket);
-                    tickets.remove(&ticket);
+                    // Its outcome may have come together with the one that made it useless.
+                    if let Some(ticket) = ticket_of(&tickets, id) {
+                        exchange.cancel(now, ticket);
+                        tickets.remove(&ticket);
+                    }
                 }
                 Action::LookAtList(policy) => {
                     let list = RawRequest::new(&ListImages {}).expect("a request");
