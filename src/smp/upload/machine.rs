@@ -211,7 +211,7 @@ impl Upload {
         let Some(chunk) = self.flights.remove(id) else { return };
         match outcome {
             Ok(answer) => {
-                self.flights.answered(Some(id), now.saturating_add(self.config.timeouts.middle));
+                self.flights.answered(Some(id), now);
                 self.waiting.answered(now, &chunk, self.bytes.len());
                 let response = answer.decode::<UploadChunk<'_>>();
                 if chunk.void {
@@ -235,7 +235,7 @@ impl Upload {
             return;
         }
         if !matches!(outcome, ListOutcome::Failed(_)) {
-            self.flights.answered(None, now.saturating_add(self.config.timeouts.middle));
+            self.flights.answered(None, now);
         }
         let look = match &self.state {
             State::Looking(look) => Some(look.clone()),
@@ -320,7 +320,7 @@ impl Upload {
             void: false,
         };
         let within = self.waiting.proven(&chunk, self.bytes.len());
-        self.flights.sent(Some(id), now.saturating_add(within));
+        self.flights.sent(Some(id), now, within);
         self.flights.chunks.push(chunk);
         self.stats.window = self.stats.window.max(self.flights.chunks.len());
         self.next = end;
@@ -339,7 +339,7 @@ impl Upload {
         self.next = chunk.end;
         let within = self.waiting.proven(chunk, len);
         self.waiting.repeated();
-        self.flights.sent(Some(id), now.saturating_add(within));
+        self.flights.sent(Some(id), now, within);
         self.stats.resent_chunks += 1;
         self.stats.chunks += 1;
         Action::Repeat(id)
@@ -348,7 +348,7 @@ impl Upload {
     fn ask_list(&mut self, now: Time, list: List) -> Action {
         self.list = list;
         let proven = self.config.timeouts.middle;
-        self.flights.sent(None, now.saturating_add(proven));
+        self.flights.sent(None, now, proven);
         Action::LookAtList(match list {
             // Once: the chunk may be in the server's buffers yet. If it is lost there is another look later.
             List::Early => Policy { timeout: self.waiting.overdue(), retries: 0 },
@@ -476,7 +476,8 @@ impl Upload {
             if self.may_shrink() {
                 return self.shrink();
             }
-            if chunk.end == self.bytes.len() {
+            // Also where an earlier chunk is silent: the answers to all of the last ones may be lost.
+            if chunk.end == self.bytes.len() || self.last_sent {
                 return self.look(Look::Silence(error));
             }
         }

@@ -159,7 +159,7 @@ pub enum Action {
     Send(ChunkRequest),
     /// Send the request of this chunk again, as it is.
     Repeat(ChunkId),
-    /// Cancel the request of this chunk: its outcome is no longer wanted.
+    /// Cancel the request of this chunk, if it is not over: its outcome is no longer wanted.
     Cancel(ChunkId),
     /// Read the image list and tell with [`super::Upload::handle_list`] whether the image is there: the last answer is
     /// overdue, or the server forgot the upload after the last chunk. Outcomes of chunks that come meanwhile still count.
