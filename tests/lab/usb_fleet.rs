@@ -22,11 +22,11 @@ fn new_image() -> Image {
     Image::filler(6 * 1024, 2, 0)
 }
 
-/// Boards that come back in the opposite order: the first one is the last to be there again.
+/// Boards that come back in the opposite order: the first one is the last to be there again, 5 s after the last one.
 fn spec(count: usize) -> SimSpec {
     let slow = |number: usize| FaultSpec {
         only: vec![number],
-        slow_boot_ms: 200 * (count - number) as u64,
+        slow_boot_ms: (5000 * (count - number) / count) as u64,
         ..FaultSpec::default()
     };
     SimSpec {
