@@ -1,5 +1,6 @@
 //! The guest's Bluetooth: virtual adapters, and peripherals that are simulated in this process, in one air outside of it.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use flashfleet::sim::{DeviceHandle, Endpoint, EndpointKind, Fleet, SimSpec};
@@ -30,6 +31,14 @@ pub(crate) struct Air {
     _simulator: Simulator,
 }
 
+/// The connections of one adapter.
+#[derive(Debug, Default)]
+pub(crate) struct Connections {
+    pub(crate) total: usize,
+    pub(crate) most: usize,
+    now: usize,
+}
+
 impl Air {
     /// Switches on so many adapters, with the devices of these descriptions in reach.
     pub(crate) fn new(lab: &Lab, adapters: usize, specs: &[SimSpec]) -> Result<Self> {
@@ -50,6 +59,22 @@ impl Air {
         let mut bluez = lab.start(&format!("exec /lab/bluez.sh {}", ports.join(" ")))?;
         bluez.wait_for_line("ready", SWITCHED_ON)?;
         Ok(Self { _bluez: bluez, radio, fleets, _endpoints: endpoints, _simulator: simulator })
+    }
+
+    /// For each adapter that was ever connected, by its address: connections in all, and the most at one time.
+    pub(crate) fn connections(&self) -> BTreeMap<String, Connections> {
+        let mut adapters = BTreeMap::<String, Connections>::new();
+        for line in self.radio.printed().lines() {
+            if let Some(adapter) = line.strip_prefix("connected to ") {
+                let connections = adapters.entry(adapter.to_owned()).or_default();
+                connections.total += 1;
+                connections.now += 1;
+                connections.most = connections.most.max(connections.now);
+            } else if let Some(adapter) = line.strip_prefix("disconnected from ") {
+                adapters.entry(adapter.to_owned()).or_default().now -= 1;
+            }
+        }
+        adapters
     }
 
     /// The truth about a device of the fleet with this number, both from 0.

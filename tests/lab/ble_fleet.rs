@@ -78,6 +78,11 @@ fn ble_eight_of_ten_in_one_run_and_two_walk_away_in_mid_upload() -> Result<()> {
     println!("8 peripherals on 2 adapters in {:.1} s", start.elapsed().as_secs_f64());
     assert_eq!(run.code, 100, "{run}");
     assert_eq!(run.devices().len(), 8, "{run}");
+    let adapters = air.connections();
+    println!("{adapters:#?}");
+    assert_eq!(adapters.len(), 2, "both adapters carry devices");
+    // As many as the plan's `per_adapter`.
+    assert!(adapters.values().all(|connections| connections.most <= 4), "{adapters:#?}");
     for index in 0..8 {
         let device = air.device(0, index);
         let reported = named(&run, device.name())?;

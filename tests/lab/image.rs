@@ -12,8 +12,9 @@ use crate::fixtures::{cache, run};
 const BUILD: &str = include_str!("build.sh");
 
 /// Programs that the lab runs on this machine, and the Debian packages that bring them.
-const PROGRAMS: [(&str, &str); 9] = [
+const PROGRAMS: [(&str, &str); 10] = [
     ("qemu-system-x86_64", "qemu-system-x86 seabios ipxe-qemu"),
+    ("qemu-system-arm", "qemu-system-arm"),
     ("mmdebstrap", "mmdebstrap"),
     ("dpkg-deb", "dpkg"),
     ("busybox", "busybox-static"),

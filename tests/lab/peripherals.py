@@ -4,7 +4,8 @@ Every HOST:PORT is a simulated device, `flashfleet sim --kind radio`, that becom
 socket is described in docs/simulator.md. ADAPTERS virtual controllers, each as HCI (H4) over a TCP port of its own, wait
 for the guest (guest/vhci.py). Peripherals and adapters all hear each other.
 
-It knows GATT and nothing of SMP. It prints "adapter HOST:PORT" for each adapter, then "ready".
+It knows GATT and nothing of SMP. It prints "adapter HOST:PORT" for each adapter, then "ready"; "connected to ADDRESS" and
+"disconnected from ADDRESS" with the address of the adapter whenever a peripheral is.
 """
 
 import asyncio
@@ -253,11 +254,14 @@ class Peripheral:
 
     def connected(self, connection):
         self.connection = connection
+        adapter = connection.peer_address
+        print(f"connected to {adapter}", flush=True)
         self.say("connected")
         connection.on("connection_att_mtu_update", lambda: self.say({"mtu": connection.att_mtu}))
-        connection.on("disconnection", lambda _: self.disconnected())
+        connection.on("disconnection", lambda _: self.disconnected(adapter))
 
-    def disconnected(self):
+    def disconnected(self, adapter):
+        print(f"disconnected from {adapter}", flush=True)
         self.connection = None
         self.say("disconnected")
 

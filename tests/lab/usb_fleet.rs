@@ -163,6 +163,8 @@ fn usb_120_boards_and_what_they_cost() -> Result<()> {
     for Cost { boards, wall, cpu, peak_kib, files } in [one.cost, all.cost] {
         let (wall, cpu) = (wall.as_secs_f64(), cpu.as_secs_f64());
         println!("{boards:>6} {wall:>8.1} {cpu:>8.2} {:>12.1} {files:>6}", peak_kib as f64 / 1024.0);
+        // One for each board's port, one more while it is opened anew, and what the program itself has open.
+        assert!(files <= 2 * boards + 64, "{files} files for {boards} boards");
     }
     Ok(())
 }
