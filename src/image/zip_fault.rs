@@ -6,7 +6,7 @@ use super::version::Version;
 /// Longest piece of text out of an archive that a message repeats, in characters.
 const MAX_SHOWN: usize = 80;
 
-/// What can be wrong with a package. Sizes are in bytes. Names are fit to be shown: see [`shown`].
+/// What can be wrong with a package. Sizes are in bytes. Names are fit to be shown: what a terminal would obey is escaped.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[expect(missing_docs, reason = "the message of each variant says what it and its fields are")]
 pub enum ZipFault {
