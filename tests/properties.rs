@@ -2,3 +2,5 @@
 
 #[path = "properties/smp.rs"]
 mod smp;
+#[path = "properties/upload.rs"]
+mod upload;

@@ -7,6 +7,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::smp::exchange::{Exchange, ExchangeConfig, ExchangeError, Policy, Ticket};
 use crate::smp::message::Request;
 use crate::smp::message::os::{Echo, Params};
+use crate::smp::upload::LinkMemory;
 use crate::smp::{Answer, HEADER_LEN, RawRequest, Time};
 use crate::transport::{Framing, Link, LinkError, LinkErrorKind};
 
@@ -29,6 +30,8 @@ const HEARD_LATE: u32 = 64;
 #[derive(Debug)]
 pub struct Conversation {
     pub(super) exchange: Exchange,
+    /// What uploads over this device's links have shown.
+    pub(super) link: LinkMemory,
     epoch: Instant,
     echoes: u64,
     /// Whether the server puts several writes together to one message; `None` until it is found out.
@@ -39,7 +42,7 @@ impl Default for Conversation {
     fn default() -> Self {
         let exchange =
             Exchange::new(ExchangeConfig { first_sequence: rand::random(), ..ExchangeConfig::default() });
-        Self { exchange, epoch: Instant::now(), echoes: 0, reassembles: None }
+        Self { exchange, link: LinkMemory::default(), epoch: Instant::now(), echoes: 0, reassembles: None }
     }
 }
 
@@ -216,6 +219,7 @@ impl Client {
     /// Asks for the server's limits anew: another firmware may be running.
     pub fn forget_limits(&mut self) {
         self.limits = None;
+        self.conversation.link.max_message = None;
         self.forget_proof();
     }
 

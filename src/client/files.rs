@@ -186,6 +186,9 @@ impl Client {
     /// A first piece is never sent twice into an open file, since servers append it to itself; after a lost answer the
     /// file is closed and the upload begins again. Later pieces go on from where the device says that it is.
     ///
+    /// One piece is in flight at a time. An offset that the server did not expect is an error, after which it closes the
+    /// file (Zephyr `fs_mgmt_file_upload`): with several in flight each loss would be a chain of errors and openings.
+    ///
     /// # Errors
     /// [`FileError`].
     pub async fn put_file(

@@ -5,16 +5,27 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::report::UploadFigures;
-use crate::smp::RawRequest;
 use crate::smp::chunk::limit_bytes_per_s;
-use crate::smp::exchange::{Policy, Ticket};
+use crate::smp::exchange::{ExchangeError, Ticket};
 use crate::smp::message::image::{ImageState, ListImages};
 use crate::smp::upload::{
     Action, ChunkId, ListOutcome, Timeouts, Upload, UploadConfig, UploadError, UploadStats,
 };
+use crate::smp::{Answer, RawRequest};
+use crate::transport::Framing;
 
 use super::long_messages::too_small;
 use super::{Client, ClientError, ServerLimits};
+
+/// Requests in flight whatever a server says of its buffers: half the sequence numbers would do, but no link needs so many.
+const MOST_IN_FLIGHT: usize = 64;
+
+/// What a ticket stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    Chunk(ChunkId),
+    List,
+}
 
 /// What to upload where.
 #[derive(Debug, Clone, Copy, Default)]
@@ -52,37 +63,67 @@ impl Client {
         let config = self.upload_config(limits, request);
         let len = bytes.len();
         let mut upload = Upload::new(bytes, sha256, config).map_err(|error| self.explain(error))?;
-        let mut tickets: HashMap<Ticket, ChunkId> = HashMap::new();
-        let stats = loop {
+        let mut tickets = HashMap::new();
+        let ended = self.drive_upload(&mut upload, &mut tickets, request, tlv_hash, &mut progress).await;
+        // What is still in flight is not waited for, however it ended.
+        let now = self.conversation.now();
+        for ticket in tickets.into_keys() {
+            self.conversation.exchange.cancel(now, ticket);
+        }
+        self.conversation.link = upload.memory();
+        let stats = ended?;
+        Ok(Uploaded { figures: self.figures(request, limits, &stats, len), notes: notes(limits, &stats) })
+    }
+
+    async fn drive_upload(
+        &mut self,
+        upload: &mut Upload,
+        tickets: &mut HashMap<Ticket, Asked>,
+        request: UploadRequest,
+        tlv_hash: &[u8],
+        progress: &mut (impl FnMut(u64, u64) + Send),
+    ) -> Result<UploadStats, ClientError> {
+        loop {
             let now = self.conversation.now();
             match upload.poll(now) {
                 Action::Send(chunk) => {
                     let ticket = self.conversation.exchange.submit(now, chunk.request, chunk.policy);
-                    tickets.insert(ticket, chunk.id);
+                    tickets.insert(ticket, Asked::Chunk(chunk.id));
+                }
+                Action::Repeat(id) => {
+                    if let Some(ticket) = ticket_of(tickets, id) {
+                        self.conversation.exchange.repeat(ticket);
+                    }
                 }
                 Action::Cancel(id) => {
-                    if let Some((&ticket, _)) = tickets.iter().find(|(_, chunk)| **chunk == id) {
+                    if let Some(ticket) = ticket_of(tickets, id) {
                         self.conversation.exchange.cancel(now, ticket);
                         tickets.remove(&ticket);
                     }
                 }
-                Action::LookAtList => {
-                    let outcome = self.look_for(request.image_number, tlv_hash).await?;
-                    upload.handle_list(self.conversation.now(), outcome);
+                Action::LookAtList(policy) => {
+                    let list = RawRequest::new(&ListImages {})?;
+                    tickets.insert(self.conversation.exchange.submit(now, list, policy), Asked::List);
                 }
                 Action::Wait(until) => {
-                    if let Some((ticket, outcome)) = self.drive_some(until).await?
-                        && let Some(id) = tickets.remove(&ticket)
-                    {
-                        upload.handle_outcome(self.conversation.now(), id, outcome);
-                        progress(to_u64(upload.progress().offset), to_u64(len));
+                    let Some((ticket, outcome)) = self.drive_some(until).await? else { continue };
+                    let now = self.conversation.now();
+                    match tickets.remove(&ticket) {
+                        Some(Asked::Chunk(id)) => {
+                            upload.handle_outcome(now, id, outcome);
+                            let at = upload.progress();
+                            progress(to_u64(at.offset), to_u64(at.len));
+                        }
+                        Some(Asked::List) => {
+                            upload.handle_list(now, list_outcome(outcome, request.image_number, tlv_hash));
+                        }
+                        None => {}
                     }
                 }
-                Action::Done(stats) => break stats,
+                Action::Done(stats) => return Ok(stats),
                 Action::Failed(error) => return Err(error.into()),
             }
-        };
-        Ok(Uploaded { figures: self.figures(request, limits, &stats, len), notes: notes(limits, &stats) })
+        }
     }
 
     fn upload_config(&self, limits: ServerLimits, request: UploadRequest) -> UploadConfig {
@@ -92,15 +133,23 @@ impl Client {
             first: base.first + wire,
             middle: self.options.timeout.unwrap_or(base.middle + wire),
             last: base.last + wire,
+            measured: self.options.timeout.is_none(),
         };
+        let held = self.conversation.link;
+        // Where the size is the plan's word, what an upload before this one found out counts.
+        let known = held.max_message.filter(|_| limits.fallback.is_some());
+        let max_message = known.map_or(limits.max_message, |known| known.min(limits.max_message));
         UploadConfig {
             image_number: request.image_number,
             upgrade_only: request.upgrade_only,
-            shrink_to: limits.fallback.filter(|&smaller| smaller < limits.max_message),
+            shrink_to: limits.fallback.filter(|&smaller| smaller < max_message),
             window: self.window(limits),
+            adaptive: self.options.window.is_none(),
+            sendings: self.sendings(limits),
+            memory: held,
             retries: self.options.retries,
             timeouts,
-            ..UploadConfig::new(limits.max_message)
+            ..UploadConfig::new(max_message)
         }
     }
 
@@ -116,23 +165,21 @@ impl Client {
         }
     }
 
-    /// Requests in flight: as the plan says, but never more than the server's buffers are proven to take.
+    /// Requests in flight at most: as the plan says, but never more than the server's buffers are proven to take. One,
+    /// where the server does not tell its buffers.
     fn window(&self, limits: ServerLimits) -> usize {
-        let wanted = self.options.window.unwrap_or(1);
-        let most = limits.buffers.map_or(1, |count| count.saturating_sub(1)).max(1);
-        usize::try_from(wanted.clamp(1, most)).unwrap_or(1)
+        let most = usable_buffers(limits);
+        let wanted = self.options.window.map_or(most, |wanted| usize::try_from(wanted).unwrap_or(most));
+        wanted.clamp(1, most)
     }
 
-    /// Whether a slot that is not running holds the image; a lost answer is no trouble here.
-    async fn look_for(&mut self, image_number: u32, tlv_hash: &[u8]) -> Result<ListOutcome, ClientError> {
-        let policy = Policy { timeout: self.timeout(), retries: self.options.retries };
-        match self.ask(RawRequest::new(&ListImages {})?, policy).await {
-            Ok(answer) => Ok(match answer.decode::<ListImages>() {
-                Ok(state) => seen(&state, image_number, tlv_hash),
-                Err(_) => ListOutcome::Unknown,
-            }),
-            Err(ClientError::Unanswered(error)) => Ok(ListOutcome::Failed(error)),
-            Err(error) => Err(error),
+    /// Messages that may lie in the server's buffers while one of them is overdue.
+    fn sendings(&self, limits: ServerLimits) -> usize {
+        let most = usable_buffers(limits);
+        match self.properties().framing {
+            // A server without a free buffer drops a datagram; one with a UART may fall over.
+            Framing::Datagram => most.max(2),
+            Framing::Console { .. } | Framing::Gatt { .. } => most,
         }
     }
 
@@ -157,6 +204,27 @@ impl Client {
                 .wire_bytes_per_s
                 .map(|wire| limit_bytes_per_s(|n| properties.framing.wire_len(n), wire, message, len)),
         }
+    }
+}
+
+/// One buffer stays for the answer.
+fn usable_buffers(limits: ServerLimits) -> usize {
+    let count = limits.buffers.map_or(1, |count| count.saturating_sub(1));
+    usize::try_from(count).unwrap_or(usize::MAX).clamp(1, MOST_IN_FLIGHT)
+}
+
+fn ticket_of(tickets: &HashMap<Ticket, Asked>, id: ChunkId) -> Option<Ticket> {
+    tickets.iter().find(|(_, asked)| **asked == Asked::Chunk(id)).map(|(&ticket, _)| ticket)
+}
+
+/// Whether a slot that is not running holds the image; a lost answer is no trouble here.
+fn list_outcome(outcome: Result<Answer, ExchangeError>, image_number: u32, tlv_hash: &[u8]) -> ListOutcome {
+    match outcome {
+        Ok(answer) => match answer.decode::<ListImages>() {
+            Ok(state) => seen(&state, image_number, tlv_hash),
+            Err(_) => ListOutcome::Unknown,
+        },
+        Err(error) => ListOutcome::Failed(error),
     }
 }
 

@@ -118,7 +118,11 @@ pub(super) static PLAN: Table = Table {
 pub(super) static IMAGE: Table = Table {
     what: "an image",
     keys: &[
-        opt("file", Kind::Text, "MCUboot image file (.bin, .hex) or package (.zip with manifest.json), relative to the plan. Either this or `sim`."),
+        opt(
+            "file",
+            Kind::Text,
+            "MCUboot image file (.bin, .hex) or package (.zip with manifest.json), relative to the plan. Either this or `sim`.",
+        ),
         opt("sha256", Kind::Sha256, "The whole file must hash to this SHA-256."),
         opt(
             "version",
@@ -354,7 +358,11 @@ pub(super) static STEPS: [StepForm; 15] = [
         "Run a program on this machine, with FLASHFLEET_* variables naming the device; a non-zero exit fails the step.",
     ),
     step("delay", Takes::Value(&Kind::Time(MS, secs(DAY))), "Wait."),
-    step("erase-storage", Takes::Nothing, "Erase the storage partition, once: settings, and files where they lie in it."),
+    step(
+        "erase-storage",
+        Takes::Nothing,
+        "Erase the storage partition, once: settings, and files where they lie in it.",
+    ),
     step(
         "shell",
         Takes::Value(&Kind::Map(&SHELL)),
@@ -371,7 +379,11 @@ pub(super) static UPLOAD: Table = Table {
     what: "an upload",
     keys: &[
         req("image", Kind::Text, "Name of an image of the plan."),
-        opt("image_number", Kind::Whole(0, MAX_IMAGE_NUMBER), "Image number on the device. Default: 0, or of a package each of its images."),
+        opt(
+            "image_number",
+            Kind::Whole(0, MAX_IMAGE_NUMBER),
+            "Image number on the device. Default: 0, or of a package each of its images.",
+        ),
         opt("upgrade_only", Kind::Flag, "Let the device refuse a version that is not newer. Default: false."),
         opt("force", Kind::Flag, "Upload even where the image is there already. Default: false."),
     ],

@@ -7,8 +7,7 @@ use super::address::{self, AddressError};
 use super::images::Images;
 use super::keys::{LINK, MATCH, MATCH_KINDS, TARGET};
 use super::model::{
-    Auto, Expect, FlowControl, FramingChoice, LineState, LinkOptions, Match, MatchKind, Pattern, Target,
-    UdpTarget,
+    Expect, FlowControl, FramingChoice, LineState, LinkOptions, Match, MatchKind, Pattern, Target, UdpTarget,
 };
 use super::problems::excerpt;
 use super::reader::{Fields, Reader, lower_first};
@@ -100,9 +99,7 @@ fn read_match(reader: &Reader<'_>, node: &Node) -> Option<Found> {
         ),
         "ble" => {
             let patterns = reader.one_or_list(value, "`ble`", "regular expressions");
-            MatchKind::Ble(
-                patterns.into_iter().filter_map(|node| reader.expression(node, "`ble`")).collect(),
-            )
+            MatchKind::Ble(patterns.into_iter().filter_map(|node| reader.expression(node, "`ble`")).collect())
         }
         "udp" => {
             let entries = read_addresses(reader, value, "`udp`", &mut addresses_at, address::parse_udp);
@@ -316,9 +313,6 @@ fn read_link(reader: &Reader<'_>, node: &Node) -> Option<LinkOptions> {
     if let (FramingChoice::Raw | FramingChoice::Auto, Some(word)) = (link.framing, fields.choice("framing")) {
         let what = format!("`framing: {word}`");
         reader.not_supported(&fields.key_at("framing"), &what, "use `framing: console`");
-    }
-    if matches!(link.window, Auto::Fixed(window) if window > 1) {
-        reader.not_supported(&fields.key_at("window"), "a `window` beyond 1", "use `window: auto`");
     }
     Some(link)
 }

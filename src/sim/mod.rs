@@ -23,8 +23,8 @@ pub use device::{Device, Power};
 pub use endpoint::{Endpoint, EndpointKind};
 pub use fault::{FaultSpec, NthAnswer, Refusal};
 pub use firmware::{Behaviour, ImageHash, Version};
-pub use gatt::{Advertisement, Air, BlePermission, BleService, BleSpec, GattClient, FromRadio, ToRadio};
 pub use fleet::{DeviceHandle, Fleet, Running, SlotTruth};
+pub use gatt::{Advertisement, Air, BlePermission, BleService, BleSpec, FromRadio, GattClient, ToRadio};
 pub use server::SeenRequest;
 pub use spec::{BootMode, OnCrash, SimSpec, SimTransport, SpecError};
 pub use usbip::{

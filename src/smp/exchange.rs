@@ -321,6 +321,16 @@ impl Exchange {
         self.outcomes.pop_front()
     }
 
+    /// Sends a request again now, whatever its policy says, and waits anew: its answer is overdue. Says whether it is in
+    /// flight and may be sent twice.
+    pub fn repeat(&mut self, ticket: Ticket) -> bool {
+        let flight = self
+            .flights
+            .iter_mut()
+            .find(|flight| flight.ticket == ticket && flight.request.repeat() == Repeat::Safe);
+        flight.map(|flight| flight.due = true).is_some()
+    }
+
     /// Forgets a request: it is not sent again, has no outcome, and an answer to it is dropped. Says whether it was
     /// still in flight.
     pub fn cancel(&mut self, now: Time, ticket: Ticket) -> bool {

@@ -116,9 +116,13 @@ fn another_firmware_is_asked_for_its_buffers_and_gets_no_larger_messages() {
 
 #[test]
 fn no_more_requests_are_in_flight_than_the_servers_buffers_take() {
-    for (wanted, buf_count, expected) in
-        [(Auto::Auto, 4, 1), (Auto::Fixed(2), 4, 2), (Auto::Fixed(8), 4, 3), (Auto::Fixed(8), 2, 1)]
-    {
+    for (wanted, buf_count, expected) in [
+        (Auto::Auto, 4, 3),
+        (Auto::Fixed(1), 4, 1),
+        (Auto::Fixed(2), 4, 2),
+        (Auto::Fixed(8), 4, 3),
+        (Auto::Fixed(8), 2, 1),
+    ] {
         in_virtual_time(async {
             let spec = SimSpec { buf_count, line_buffers: 64, latency_ms: 20, ..SimSpec::default() };
             let mut line = Line::new(&spec);

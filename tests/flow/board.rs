@@ -347,7 +347,10 @@ fn set(image: Arc<Image>) -> Arc<ImageSet> {
 pub(crate) fn config(steps: Vec<Step>) -> FlowConfig {
     FlowConfig {
         steps,
-        images: BTreeMap::from([("app".to_owned(), set(new_image())), ("other".to_owned(), set(other_image()))]),
+        images: BTreeMap::from([
+            ("app".to_owned(), set(new_image())),
+            ("other".to_owned(), set(other_image())),
+        ]),
         quiet: Duration::from_secs(1),
         return_within: Duration::from_secs(30),
         attempts: 1,

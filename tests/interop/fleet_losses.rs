@@ -54,8 +54,9 @@ policy: {{ deadline: 4m }}
 
     let uploads = every_twentieth.count(Direction::Request, 2, 1, 1);
     assert!(every_twentieth.lost() >= uploads / 20 && uploads > 100, "{uploads} chunks");
-    let resent = reported(every_twentieth)?["images"][0]["upload"]["resent"].as_u64();
-    assert!(resent >= Some(5), "{resent:?} of {uploads} chunks were sent again");
+    // The answer to a later chunk tells what a lost one would have: hardly anything goes twice.
+    let figures = &reported(every_twentieth)?["images"][0]["upload"];
+    assert!(figures["resent"].as_u64() <= Some(uploads as u64 / 20), "{figures} of {uploads} chunks");
 
     assert_eq!(of_the_reset.lost(), 1);
 

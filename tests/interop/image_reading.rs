@@ -197,7 +197,7 @@ fn a_key_of_another_kind_is_refused_as_imgtool_refuses_it() -> Result<()> {
             let (code, ours) = flashfleet(&image, Some(&imgtool.public(key)))?;
             assert_eq!(code == 0, key == kind, "{kind} with {key}: {}", ours["cause"]);
             let told = ours["cause"]["code"].as_str();
-            let expected = (key != kind).then(|| match (kind, key) {
+            let expected = (key != kind).then_some(match (kind, key) {
                 // Both are in an ECDSA_SIG TLV; the hash tells them apart.
                 ("ecdsa-p256", "ecdsa-p384") | ("ecdsa-p384", "ecdsa-p256") => "image.signature_hash",
                 _ => "image.signature_kind",

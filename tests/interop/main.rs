@@ -24,6 +24,7 @@ mod fleet_reverts;
 mod fleet_run;
 mod fleet_slots;
 mod fleet_trace;
+mod fleet_window;
 #[path = "../rig/gdb.rs"]
 mod gdb;
 mod image_reading;

@@ -330,7 +330,7 @@ fn run_upload(
 ) -> Result<usize, TestCaseError> {
     let len = image.len();
     let max_message = config.max_message;
-    let window = config.window;
+    let (window, sendings) = (config.window, config.sendings);
     let mut upload = Upload::new(Arc::clone(image), [7; 32], config).expect("an upload");
     let (mut replies, mut picks, mut lists) =
         (replies.iter().cycle(), picks.iter().cycle(), lists.iter().cycle());
@@ -348,7 +348,7 @@ fn run_upload(
                 prop_assert_eq!(image.get(sent.off..sent.off + sent.data.len()), Some(sent.data.as_slice()));
                 prop_assert_eq!(sent.len, (sent.off == 0).then_some(len));
                 open.push((chunk.id, sent, chunk.request.id()));
-                prop_assert!(open.len() <= window);
+                prop_assert!(open.len() <= window.max(sendings));
                 prop_assert!(chunks < 100_000, "it does not end");
             }
             Action::Cancel(id) => {
@@ -356,12 +356,14 @@ fn run_upload(
                 open.retain(|(other, _, _)| *other != id);
                 prop_assert!(open.len() < before, "only chunks in flight are cancelled");
             }
-            Action::LookAtList => upload.handle_list(now, lists.next().expect("a cycle").clone()),
-            Action::Wait(Some(until)) => {
+            Action::Repeat(id) => prop_assert!(open.iter().any(|(other, _, _)| *other == id)),
+            Action::LookAtList(_) => upload.handle_list(now, lists.next().expect("a cycle").clone()),
+            Action::Wait(Some(until)) if open.is_empty() => {
                 prop_assert!(until > now);
                 now = until;
             }
-            Action::Wait(None) => {
+            Action::Wait(until) => {
+                prop_assert!(until.is_none_or(|until| until > now));
                 prop_assert!(!open.is_empty(), "it waits for nothing");
                 let pick = picks.next().expect("a cycle") % open.len();
                 let (id, sent, request) = open.remove(pick);
@@ -393,7 +395,7 @@ proptest! {
     fn upload_ends_and_sends_only_what_is_in_the_file(
         len in 1_usize..6000,
         max_message in 96_usize..400,
-        window in 1_usize..5,
+        (window, adaptive) in (1_usize..5, any::<bool>()),
         shrink in any::<bool>(),
         send_sha in any::<bool>(),
         replies in vec(reply(), 1..60),
@@ -402,6 +404,7 @@ proptest! {
     ) {
         let config = UploadConfig {
             window,
+            adaptive,
             send_sha,
             shrink_to: shrink.then_some(90),
             timeouts: Timeouts::default(),

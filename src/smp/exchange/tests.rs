@@ -233,6 +233,23 @@ fn request_waits_for_a_number_when_all_are_taken() {
 }
 
 #[test]
+fn repeat_on_demand_is_the_same_message_and_never_of_what_goes_once() {
+    let mut exchange = exchange();
+    let ticket = exchange.submit(at(0), echo("x"), POLICY);
+    let first = exchange.poll_transmit(at(0)).expect("a message");
+    assert!(exchange.repeat(ticket));
+    assert_eq!(exchange.poll_transmit(at(0)), Some(first.clone()));
+    assert_eq!(exchange.poll_transmit(at(0)), None);
+    assert_eq!(exchange.handle_message(at(1), &answer_to(&first, &echoed("x"))), Received::Answer);
+    assert!(matches!(exchange.poll_outcome(), Some((_, Ok(Answer { sends: 2, .. })))));
+    assert!(!exchange.repeat(ticket), "it is over");
+    let once = exchange.submit(at(1), reset(), POLICY);
+    assert!(exchange.poll_transmit(at(1)).is_some());
+    assert!(!exchange.repeat(once));
+    assert_eq!(exchange.poll_transmit(at(1)), None, "a reset goes once");
+}
+
+#[test]
 fn number_of_an_answered_request_is_not_used_again_at_once() {
     let mut exchange = exchange();
     let policy = Policy { timeout: SECOND, retries: 0 };

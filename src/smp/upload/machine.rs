@@ -4,29 +4,28 @@
 //! an earlier upload, short of a chunk's end is a server that writes in its flash's units, the chunk's own start is
 //! a chunk that was not taken, 0 is a server that lost its state and wants every field of the first chunk again.
 //!
+//! Chunks that lie beyond one that was lost are of no use any more, but they are on their way: they count as in flight
+//! until they are answered, so that a server never gets more than it has buffers for.
+//!
 //! It ends: offsets that do not advance, go back or start again are each counted against a limit, a chunk is repeated
-//! as often as its policy says, and between those the offset grows towards the file's end.
+//! as often as the configuration says, and between those the offset grows towards the file's end.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::flight::{Flights, InFlight};
+use super::parts::{Ranges, layout};
 use super::types::{
-    Action, ChunkId, ChunkRequest, ListOutcome, Progress, UploadConfig, UploadError, UploadStats,
+    Action, ChunkId, ChunkRequest, LinkMemory, ListOutcome, Progress, UploadConfig, UploadError, UploadStats,
 };
-use crate::smp::chunk::{Layout, MAX_MESSAGE};
+use super::waiting::{Due, Situation, Waiting};
+use super::window::Window;
+use crate::smp::chunk::Layout;
 use crate::smp::errors::{DeviceError, ResponseError};
 use crate::smp::exchange::{ExchangeError, Policy};
 use crate::smp::message::image::{UploadChunk, UploadResponse};
 use crate::smp::message::{DecodeError, EncodeError};
 use crate::smp::{Answer, RawRequest, RequestId, Time};
-
-/// A chunk that was sent and is not answered.
-#[derive(Debug)]
-struct InFlight {
-    id: ChunkId,
-    start: usize,
-    end: usize,
-}
 
 /// Why the image list is looked at.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,6 +46,17 @@ enum State {
     Failed(UploadError),
 }
 
+/// A request for the image list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum List {
+    /// None is under way.
+    Idle,
+    /// One is, while the last chunk may still be answered.
+    Early,
+    /// One is, and nothing else.
+    Asked,
+}
+
 /// The upload of one image. See [`Action`] for how to drive it.
 #[derive(Debug)]
 pub struct Upload {
@@ -55,18 +65,20 @@ pub struct Upload {
     config: UploadConfig,
     layout: Layout,
     state: State,
+    list: List,
     /// What the server wants next, as far as it told: it has everything before.
     acked: usize,
     /// What is sent next.
     next: usize,
     /// The server took a chunk, so their length is not at fault.
     taken: bool,
-    /// In the order of sending.
-    in_flight: Vec<InFlight>,
+    /// The last byte was sent: the server may be done and have forgotten the upload.
+    last_sent: bool,
+    flights: Flights,
     cancelled: VecDeque<ChunkId>,
     next_id: u64,
-    /// Chunks in flight at most; falls when the server is out of buffers.
-    window: usize,
+    window: Window,
+    waiting: Waiting,
     stalls: u32,
     regressions: u32,
     busy: u32,
@@ -94,14 +106,17 @@ impl Upload {
         Ok(Self {
             bytes,
             sha256,
-            window: config.window.max(1),
+            window: Window::new(config.window, config.adaptive, config.memory.window),
+            waiting: Waiting::new(&config),
             config,
             layout,
             state: State::Running,
+            list: List::Idle,
             acked: 0,
             next: 0,
             taken: false,
-            in_flight: Vec::new(),
+            last_sent: false,
+            flights: Flights::default(),
             cancelled: VecDeque::new(),
             next_id: 0,
             stalls: 0,
@@ -115,9 +130,10 @@ impl Upload {
         })
     }
 
-    /// What to do next. Call it until it says [`Action::Wait`], [`Action::LookAtList`], [`Action::Done`] or
-    /// [`Action::Failed`], after every outcome and when the time that it gave has come.
+    /// What to do next. Call it until it says [`Action::Wait`], [`Action::Done`] or [`Action::Failed`], after every
+    /// outcome and when the time that it gave has come.
     pub fn poll(&mut self, now: Time) -> Action {
+        self.cancelled.extend(self.flights.expire(now));
         if let Some(id) = self.cancelled.pop_front() {
             return Action::Cancel(id);
         }
@@ -128,18 +144,45 @@ impl Upload {
             self.state = State::Running;
         }
         match &self.state {
-            State::Done => return Action::Done(self.stats.clone()),
-            State::Failed(error) => return Action::Failed(error.clone()),
-            State::Looking(_) => return Action::LookAtList,
-            State::Running | State::Pausing(_) => {}
+            State::Done => Action::Done(self.stats.clone()),
+            State::Failed(error) => Action::Failed(error.clone()),
+            State::Looking(_) if self.list == List::Idle => self.ask_list(now, List::Asked),
+            State::Looking(_) => Action::Wait(None),
+            State::Running | State::Pausing(_) => self.poll_running(now),
         }
-        if self.in_flight.is_empty() {
+    }
+
+    fn poll_running(&mut self, now: Time) -> Action {
+        if self.flights.is_idle() {
             self.next = self.acked;
         }
-        // Until the first chunk is answered nothing else can be sent: the answer says where to go on.
-        let window = if self.acked == 0 { 1 } else { self.window };
-        if self.in_flight.len() >= window || self.next >= self.bytes.len() {
-            return Action::Wait(None);
+        let until = match self.due(now) {
+            Due::Nothing => None,
+            Due::At(time) => Some(time),
+            Due::Repeat { id, regular } => return self.repeat(now, id, regular),
+            Due::Look(id) => {
+                if let Some(chunk) = self.flights.get_mut(id) {
+                    chunk.early += 1;
+                }
+                return self.ask_list(now, List::Early);
+            }
+            Due::GiveUp(id) => {
+                if let Some(chunk) = self.flights.remove(id) {
+                    self.cancelled.push_back(id);
+                    let error = self.waiting.no_answer(now, &chunk);
+                    self.handle_silence(&chunk, error);
+                }
+                return self.poll(now);
+            }
+        };
+        // Until the first chunk is answered nothing else can be sent: the answer says where to go on. Nor while it is not
+        // known whether anything arrives.
+        let probing = self.flights.oldest().is_some_and(|chunk| chunk.sends > 1);
+        let window = if self.acked == 0 || probing { 1 } else { self.window.size() };
+        let (open, drained) = self.flights.open(now, self.waiting.overdue());
+        let full = open >= window || self.flights.sendings() >= self.waiting.sendings();
+        if full || self.next >= self.bytes.len() {
+            return Action::Wait(until.into_iter().chain(drained).min());
         }
         match self.send_next(now) {
             Ok(chunk) => Action::Send(chunk),
@@ -150,35 +193,64 @@ impl Upload {
         }
     }
 
+    /// What time makes of the chunks in flight.
+    fn due(&self, now: Time) -> Due {
+        let Some(oldest) = self.flights.oldest() else {
+            return self.flights.next_expiry().map_or(Due::Nothing, Due::At);
+        };
+        let situation = Situation {
+            only_once: self.may_shrink(),
+            looking: self.list != List::Idle,
+            resumable: self.layout.sha,
+        };
+        self.waiting.due(now, oldest, self.bytes.len(), situation, &self.flights)
+    }
+
     /// Takes what became of a chunk. Chunks that were cancelled are ignored.
     pub fn handle_outcome(&mut self, now: Time, id: ChunkId, outcome: Result<Answer, ExchangeError>) {
-        let Some(index) = self.in_flight.iter().position(|chunk| chunk.id == id) else { return };
-        let chunk = self.in_flight.remove(index);
+        let Some(chunk) = self.flights.remove(id) else { return };
         match outcome {
             Ok(answer) => {
-                self.stats.resent_chunks += u64::from(answer.sends.saturating_sub(1));
+                self.flights.answered(Some(id), now);
+                self.waiting.answered(now, &chunk, self.bytes.len());
                 let response = answer.decode::<UploadChunk<'_>>();
+                if chunk.void {
+                    return self.handle_void(now, response.ok());
+                }
                 self.note_answer(now, response.is_ok());
                 match response {
-                    Ok(response) => self.handle_response(&chunk, &response),
+                    Ok(response) => self.handle_response(now, &chunk, &response),
                     Err(error) => self.handle_refusal(now, &chunk, error),
                 }
             }
+            Err(ExchangeError::NoAnswer { .. }) if chunk.void => {}
             Err(error) => self.handle_silence(&chunk, error),
         }
     }
 
     /// Takes what the image list says, after [`Action::LookAtList`].
     pub fn handle_list(&mut self, now: Time, outcome: ListOutcome) {
-        let State::Looking(look) = self.state.clone() else { return };
+        let list = std::mem::replace(&mut self.list, List::Idle);
+        if list == List::Idle {
+            return;
+        }
+        if !matches!(outcome, ListOutcome::Failed(_)) {
+            self.flights.answered(None, now);
+        }
+        let look = match &self.state {
+            State::Looking(look) => Some(look.clone()),
+            State::Done | State::Failed(_) => return,
+            State::Running | State::Pausing(_) => None,
+        };
         match (outcome, look) {
             (ListOutcome::Present, _) => {
                 self.note_answer(now, true);
                 self.stats.seen_in_list = true;
                 self.finish();
             }
+            (ListOutcome::Failed(ExchangeError::NoAnswer { .. }), _) if list == List::Early => {}
             (ListOutcome::Failed(error), _) => self.fail_unanswered(self.acked, error),
-            (ListOutcome::Absent | ListOutcome::Unknown, Look::Silence(error)) => {
+            (ListOutcome::Absent | ListOutcome::Unknown, Some(Look::Silence(error))) => {
                 self.looks += 1;
                 if self.looks > self.config.limits.looks {
                     self.fail_unanswered(self.acked, error);
@@ -187,7 +259,19 @@ impl Upload {
                     self.go_to(self.acked);
                 }
             }
-            (ListOutcome::Absent | ListOutcome::Unknown, Look::Forgotten) => self.restart(),
+            (ListOutcome::Absent | ListOutcome::Unknown, Some(Look::Forgotten)) => self.restart(),
+            // The server answered what came after the chunk, so the chunk or its answer was lost.
+            (ListOutcome::Absent | ListOutcome::Unknown, None) => self.waiting.was_lost(),
+        }
+    }
+
+    /// What this link has shown, for the next upload over it.
+    #[must_use]
+    pub fn memory(&self) -> LinkMemory {
+        LinkMemory {
+            window: Some(self.window.memory()),
+            round_trips: self.waiting.round_trips(),
+            max_message: self.stats.shrunk_to.or(self.config.memory.max_message),
         }
     }
 
@@ -211,18 +295,6 @@ impl Upload {
         let id = ChunkId(self.next_id);
         self.next_id += 1;
         let first = offset == 0;
-        let last = end == self.bytes.len();
-        let (timeout, retries) = if self.may_shrink() {
-            // A message that is too long meets silence however often it is sent.
-            (self.config.timeouts.first, 0)
-        } else if first {
-            (self.config.timeouts.first, self.config.retries)
-        } else if last {
-            // Once more; after that the image list knows better.
-            (self.config.timeouts.last, self.config.retries.min(1))
-        } else {
-            (self.config.timeouts.middle, self.config.retries)
-        };
         let len = data.len();
         self.first_sent.get_or_insert(now);
         let new_bytes = self.sent.add(offset, end);
@@ -234,10 +306,58 @@ impl Upload {
         self.stats.chunks += 1;
         self.stats.largest_message = self.stats.largest_message.max(request.message_len());
         self.stats.sha_sent |= first && self.layout.sha;
-        self.in_flight.push(InFlight { id, start: offset, end });
-        self.stats.window = self.stats.window.max(self.in_flight.len());
+        self.last_sent |= end == self.bytes.len();
+        let chunk = InFlight {
+            id,
+            start: offset,
+            end,
+            acked: self.acked,
+            first_sent: now,
+            last_sent: now,
+            sends: 1,
+            regular: 0,
+            early: 0,
+            void: false,
+        };
+        let within = self.waiting.proven(&chunk, self.bytes.len());
+        self.flights.sent(Some(id), now, within);
+        self.flights.chunks.push(chunk);
+        self.stats.window = self.stats.window.max(self.flights.chunks.len());
         self.next = end;
-        Ok(ChunkRequest { id, request, policy: Policy { timeout, retries }, offset, len })
+        Ok(ChunkRequest { id, request, policy: self.waiting.patience(within), offset, len })
+    }
+
+    /// Sends the oldest chunk again. What was sent after it is not answered either: it goes again in its turn.
+    fn repeat(&mut self, now: Time, id: ChunkId, regular: bool) -> Action {
+        self.window.lost();
+        self.flights.void_all(Some(id));
+        let len = self.bytes.len();
+        let Some(chunk) = self.flights.get_mut(id) else { return Action::Wait(None) };
+        chunk.sends += 1;
+        chunk.last_sent = now;
+        *(if regular { &mut chunk.regular } else { &mut chunk.early }) += 1;
+        self.next = chunk.end;
+        let within = self.waiting.proven(chunk, len);
+        self.waiting.repeated();
+        self.flights.sent(Some(id), now, within);
+        self.stats.resent_chunks += 1;
+        self.stats.chunks += 1;
+        Action::Repeat(id)
+    }
+
+    fn ask_list(&mut self, now: Time, list: List) -> Action {
+        self.list = list;
+        let proven = self.config.timeouts.middle;
+        self.flights.sent(None, now, proven);
+        Action::LookAtList(match list {
+            // Once: the chunk may be in the server's buffers yet. If it is lost there is another look later.
+            List::Early => Policy { timeout: self.waiting.overdue(), retries: 0 },
+            // What is in the server's buffers before it has its turn first, each with its own time.
+            List::Idle | List::Asked => {
+                let turns = u32::try_from(self.flights.sendings()).unwrap_or(u32::MAX);
+                Policy { timeout: proven.saturating_mul(turns), retries: self.config.retries }
+            }
+        })
     }
 
     fn request(&self, offset: usize, data: &[u8]) -> Result<RawRequest, EncodeError> {
@@ -254,7 +374,25 @@ impl Upload {
         Ok(RawRequest::new(&chunk)?.with_version(self.config.version))
     }
 
-    fn handle_response(&mut self, chunk: &InFlight, response: &UploadResponse) {
+    /// The answer to a chunk of no use tells at most that the server got further than it seemed.
+    fn handle_void(&mut self, now: Time, response: Option<UploadResponse>) {
+        let Some(response) = response.filter(|_| self.state == State::Running) else { return };
+        let offset = response.off.and_then(|offset| usize::try_from(offset).ok());
+        let Some(offset) = offset.filter(|offset| *offset > self.acked && *offset <= self.bytes.len()) else {
+            return;
+        };
+        if response.matches == Some(false) {
+            return self.fail(UploadError::Mismatch);
+        }
+        self.note_answer(now, true);
+        if offset == self.bytes.len() {
+            self.finish();
+        } else {
+            self.advance(now, offset);
+        }
+    }
+
+    fn handle_response(&mut self, now: Time, chunk: &InFlight, response: &UploadResponse) {
         let len = self.bytes.len();
         if response.matches.is_some() {
             self.stats.matched = response.matches;
@@ -274,10 +412,12 @@ impl Upload {
             if self.acked == 0 && offset > chunk.end {
                 self.stats.resumed_at = Some(offset);
             }
-            self.advance(offset);
-        } else if offset == self.acked {
+            self.advance(now, offset);
+        } else if offset == self.acked || (chunk.acked.max(1)..self.acked).contains(&offset) {
+            // Also what was true when the chunk was sent: its answer was overtaken.
+            self.window.lost();
             self.stall(None);
-        } else if offset == 0 && chunk.end == len {
+        } else if offset == 0 && self.last_sent {
             self.look(Look::Forgotten);
         } else if offset == 0 {
             self.restart();
@@ -287,6 +427,7 @@ impl Upload {
                 let (from, times) = (self.acked, self.regressions);
                 return self.fail(UploadError::WentBack { from, to: offset, times });
             }
+            self.window.lost();
             self.acked = offset;
             self.go_to(offset);
         }
@@ -294,15 +435,24 @@ impl Upload {
 
     /// The server has everything before `offset`. Chunks in flight that lie there need no answer any more; the rest stay
     /// in flight where they go on from there.
-    fn advance(&mut self, offset: usize) {
+    fn advance(&mut self, now: Time, offset: usize) {
+        let first = self.acked == 0;
         self.acked = offset;
         self.taken = true;
         self.stalls = 0;
         self.busy = 0;
-        let (done, open): (Vec<_>, Vec<_>) = self.in_flight.drain(..).partition(|chunk| chunk.end <= offset);
-        self.cancelled.extend(done.iter().map(|chunk| chunk.id));
-        self.in_flight = open;
-        let goes_on_at = self.in_flight.first().map_or(self.next, |chunk| chunk.start);
+        self.waiting.progressed();
+        for chunk in self.flights.chunks.iter_mut().filter(|chunk| chunk.end <= offset) {
+            chunk.void = true;
+        }
+        let goes_on_at = self.flights.oldest().map_or(self.next, |chunk| chunk.start);
+        if first {
+            self.window.begin(now);
+        } else if goes_on_at == offset {
+            self.window.answered(now);
+        } else if self.flights.oldest().is_some() {
+            self.window.lost();
+        }
         if goes_on_at != offset {
             self.go_to(offset);
         }
@@ -322,12 +472,12 @@ impl Upload {
     }
 
     fn handle_silence(&mut self, chunk: &InFlight, error: ExchangeError) {
-        if let ExchangeError::NoAnswer { sends, .. } = error {
-            self.stats.resent_chunks += u64::from(sends.saturating_sub(1));
+        if let ExchangeError::NoAnswer { .. } = error {
             if self.may_shrink() {
                 return self.shrink();
             }
-            if chunk.end == self.bytes.len() {
+            // Also where an earlier chunk is silent: the answers to all of the last ones may be lost.
+            if chunk.end == self.bytes.len() || self.last_sent {
                 return self.look(Look::Silence(error));
             }
         }
@@ -372,7 +522,7 @@ impl Upload {
             let request = RequestId::of::<UploadChunk<'_>>();
             return self.fail(UploadError::Device { request, offset: chunk.start, error });
         }
-        self.window = (self.window - 1).max(1);
+        self.window.no_memory();
         let factor = 1_u32 << (self.busy - 1).min(4);
         self.state = State::Pausing(now.saturating_add(self.config.limits.busy_pause.saturating_mul(factor)));
         self.go_to(self.acked);
@@ -384,6 +534,7 @@ impl Upload {
             return self.fail(UploadError::Restarted { times: self.stats.restarts });
         }
         self.acked = 0;
+        self.last_sent = false;
         self.state = State::Running;
         self.go_to(0);
     }
@@ -396,11 +547,11 @@ impl Upload {
     /// Goes on from there; what is in flight is of no use any more.
     fn go_to(&mut self, offset: usize) {
         self.next = offset;
-        self.cancel_in_flight();
+        self.flights.void_all(None);
     }
 
     fn cancel_in_flight(&mut self) {
-        self.cancelled.extend(self.in_flight.drain(..).map(|chunk| chunk.id));
+        self.cancelled.extend(self.flights.chunks.drain(..).map(|chunk| chunk.id));
     }
 
     fn finish(&mut self) {
@@ -426,47 +577,5 @@ impl Upload {
             self.stats.erase = self.stats.duration;
         }
         self.stats.streaming = since(self.first_success);
-    }
-}
-
-/// The layout of an upload's messages, without the SHA-256 where the image header does not fit beside it.
-fn layout(config: &UploadConfig, len: usize, max_message: usize) -> Result<Layout, UploadError> {
-    let with_sha = Layout {
-        max_message: max_message.min(MAX_MESSAGE),
-        image_number: config.image_number,
-        len,
-        sha: config.send_sha,
-        upgrade: config.upgrade_only,
-    };
-    if with_sha.fits() {
-        return Ok(with_sha);
-    }
-    let layout = Layout { sha: false, ..with_sha };
-    if layout.fits() {
-        return Ok(layout);
-    }
-    Err(UploadError::BufferTooSmall { max_message, needed: layout.smallest_message() })
-}
-
-/// Ranges of bytes that were sent, for counting each byte once.
-#[derive(Debug, Default)]
-struct Ranges(Vec<(usize, usize)>);
-
-impl Ranges {
-    /// Adds a range; says how many of its bytes are new.
-    fn add(&mut self, mut start: usize, mut end: usize) -> usize {
-        let len = end - start;
-        let mut known = 0;
-        self.0.retain(|&(from, to)| {
-            if to < start || from > end {
-                return true;
-            }
-            known += to.min(end).saturating_sub(from.max(start));
-            start = start.min(from);
-            end = end.max(to);
-            false
-        });
-        self.0.push((start, end));
-        len - known
     }
 }

@@ -135,7 +135,10 @@ fn timeouts_are_those_of_first_middle_and_last() {
         Bench::losing(Server::new(Kind::Zephyr), |way, number| way == Way::Request && number % 2 == 0);
     let stats = bench.run(&mut upload(&image, config()).expect("an upload")).expect("success");
     let middle = Duration::from_millis(2500);
-    assert_eq!(bench.sent_at, [Duration::ZERO, 40 * SECOND, 40 * SECOND + middle, 40 * SECOND + 2 * middle]);
+    let (second, third) = (40 * SECOND + middle, 40 * SECOND + 2 * middle);
+    let expected =
+        [Duration::ZERO, 40 * SECOND, 40 * SECOND, second, second, third, third, third + 20 * SECOND];
+    assert_eq!(bench.sent_at, expected, "each goes twice");
     assert_eq!(bench.now, 60 * SECOND + 2 * middle);
     assert_eq!((stats.erase, stats.duration, stats.streaming), (40 * SECOND, bench.now, 25 * SECOND));
     assert_eq!(stats.resent_chunks, 4);
@@ -172,6 +175,21 @@ fn lost_last_answer_is_resolved_from_the_list() {
             assert_eq!((bench.server.flash.as_slice(), bench.server.complete), (&*image, true));
             assert_eq!(stats.restarts, 0);
         }
+    }
+}
+
+#[test]
+fn lost_answers_to_the_last_chunks_are_no_reason_to_start_again() {
+    let image = image(1000);
+    // Requests 0 to 4 carry the image, of which 2 to 4 are in flight together at the end: their answers are lost.
+    for kind in [Kind::Zephyr, Kind::Recovery(1)] {
+        let mut bench =
+            Bench::losing(Server::new(kind), |way, number| way == Way::Answer && (2..5).contains(&number));
+        let config = UploadConfig { window: 3, sendings: 4, ..config() };
+        let stats = bench.run(&mut upload(&image, config).expect("an upload")).expect("success");
+        assert_eq!((stats.restarts, bench.server.requests.len()), (0, 6), "{kind:?}: one repeat");
+        assert_eq!(stats.seen_in_list, kind == Kind::Zephyr, "a server that forgot says offset 0");
+        assert_eq!(bench.server.flash, *image);
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::rtt::RoundTrips;
+use super::window::WindowMemory;
 use crate::cause::{Cause, Class};
 use crate::smp::errors::{DeviceError, ResponseError};
 use crate::smp::exchange::{ExchangeError, Policy};
@@ -20,13 +22,22 @@ pub struct UploadConfig {
     pub shrink_to: Option<usize>,
     /// Chunks in flight at most; at least 1 is taken. The first chunk always goes alone.
     pub window: usize,
+    /// Start with one chunk in flight and find out what pays; otherwise `window` are in flight from the second chunk on.
+    /// Either way there are fewer after trouble.
+    pub adaptive: bool,
+    /// Messages that may lie in the server's buffers at once: chunks, their repeats and looks at the image list. At least
+    /// `window`. A chunk is sent again early, after a measured time, only where this leaves room for the repeat: the first
+    /// sending may only be slow. After the proven time it is taken for lost.
+    pub sendings: usize,
+    /// What an earlier upload over the same link has shown.
+    pub memory: LinkMemory,
     /// Let the server refuse a version that is not newer.
     pub upgrade_only: bool,
     /// Send the file's SHA-256, so that an upload that broke off is resumed. Left out where it does not fit.
     pub send_sha: bool,
     /// How long to wait for answers.
     pub timeouts: Timeouts,
-    /// Sendings of a chunk after the first, when no answer comes.
+    /// Sendings of a chunk after the first, when no answer comes. Early ones do not count.
     pub retries: u32,
     /// Protocol version of the requests.
     pub version: Version,
@@ -43,6 +54,9 @@ impl UploadConfig {
             max_message,
             shrink_to: None,
             window: 1,
+            adaptive: false,
+            sendings: 1,
+            memory: LinkMemory::default(),
             upgrade_only: false,
             send_sha: true,
             timeouts: Timeouts::default(),
@@ -51,6 +65,17 @@ impl UploadConfig {
             limits: Limits::default(),
         }
     }
+}
+
+/// What a link has shown of itself. Keep it with the link, also over reconnects.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LinkMemory {
+    /// How many chunks in flight held.
+    pub window: Option<WindowMemory>,
+    /// How long answers take.
+    pub round_trips: RoundTrips,
+    /// Largest message after silence forced smaller ones, in bytes.
+    pub max_message: Option<usize>,
 }
 
 /// How long to wait for the answer to a chunk. The defaults are proven in the field.
@@ -62,6 +87,9 @@ pub struct Timeouts {
     pub middle: Duration,
     /// To the last: the server may check the whole image before it answers.
     pub last: Duration,
+    /// Do not wait so long where the link's round trips say that an answer is overdue: send again, or look at the image
+    /// list for the last chunk, and go on waiting. Nothing is given up earlier.
+    pub measured: bool,
 }
 
 impl Default for Timeouts {
@@ -70,6 +98,7 @@ impl Default for Timeouts {
             first: Duration::from_secs(40),
             middle: Duration::from_millis(2500),
             last: Duration::from_secs(20),
+            measured: true,
         }
     }
 }
@@ -115,7 +144,7 @@ pub struct ChunkRequest {
     pub id: ChunkId,
     /// The request.
     pub request: RawRequest,
-    /// How long to wait for its answer, and how often to send it again.
+    /// How long its answer counts. The upload itself says when to send it again.
     pub policy: Policy,
     /// Where its data lies in the file, in bytes.
     pub offset: usize,
@@ -128,11 +157,13 @@ pub struct ChunkRequest {
 pub enum Action {
     /// Submit this request and hand back its outcome with [`super::Upload::handle_outcome`].
     Send(ChunkRequest),
-    /// Cancel the request of this chunk: its outcome is no longer wanted.
+    /// Send the request of this chunk again, as it is.
+    Repeat(ChunkId),
+    /// Cancel the request of this chunk, if it is not over: its outcome is no longer wanted.
     Cancel(ChunkId),
-    /// Read the image list and tell with [`super::Upload::handle_list`] whether the image is there: the last answer was
-    /// lost, or the server forgot the upload after the last chunk. Asked again until it is told.
-    LookAtList,
+    /// Read the image list and tell with [`super::Upload::handle_list`] whether the image is there: the last answer is
+    /// overdue, or the server forgot the upload after the last chunk. Outcomes of chunks that come meanwhile still count.
+    LookAtList(Policy),
     /// Nothing until an outcome comes in or, where one is given, this time has come.
     Wait(Option<Time>),
     /// The server has the whole image.

@@ -103,7 +103,11 @@ mod tests {
         let message = message(7, &[0xa0, 1, 2, 3, 4, 5, 6, 0x01, 0x09, 0, 0, 2]);
         for at in 0..=message.len() {
             let (front, back) = message.split_at(at);
-            assert_eq!(whole(&mut Reassembly::default(), &[front, back]), vec![message.clone()], "cut at {at}");
+            assert_eq!(
+                whole(&mut Reassembly::default(), &[front, back]),
+                vec![message.clone()],
+                "cut at {at}"
+            );
         }
         let bytes: Vec<&[u8]> = message.chunks(1).collect();
         assert_eq!(whole(&mut Reassembly::default(), &bytes), vec![message.clone()]);
