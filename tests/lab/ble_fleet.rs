@@ -39,7 +39,7 @@ images: {{ app: {{ file: new.bin }} }}
 targets:
   - name: beacons
     match: {{ ble: \"{pattern}\" }}
-    link: {{ quiet: 1s, return_within: 60s }}
+    link: {{ quiet: 1s, return_within: 30s }}
     discover: 30s
     expect: {expect}
 policy: {{ attempts: 2, per_adapter: 4, deadline: 4m }}

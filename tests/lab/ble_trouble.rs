@@ -8,6 +8,7 @@ use crate::agent::Ended;
 use crate::ble_air::{Air, named};
 use crate::ble_fleet::{new_image, plan, spec};
 use crate::error::Result;
+use crate::images::Image;
 use crate::station::Station;
 use crate::truth::{assert_kept, assert_untouched};
 use crate::vm::Lab;
@@ -50,6 +51,9 @@ fn ble_no_service_and_no_adapter_are_trouble_of_the_station() -> Result<()> {
 fn ble_adapter_switched_off_in_mid_transfer() -> Result<()> {
     let lab = Lab::take()?;
     let station = station(&lab)?;
+    // One that takes far longer than switching off does.
+    let long = Image::filler(64 * 1024, 2, 0).bytes;
+    station.file("new.bin", &long)?;
     let air = Air::new(&lab, 1, &[spec("Beacon", 2, BleSpec::default())])?;
     let before = air.device(0, 0).running().unwrap().hash;
     let running = station.start("off", &plan("beacon-[0-9]+", "2"), "")?;
@@ -63,7 +67,7 @@ fn ble_adapter_switched_off_in_mid_transfer() -> Result<()> {
     assert_eq!(run.code, 102, "{run}");
     for index in 0..2 {
         let device = air.device(0, index);
-        assert!(!device.is_pending());
+        assert!(!device.is_pending() && device.bytes_written() < long.len() as u64, "not in mid-transfer");
         assert_untouched(named(&run, device.name())?, &device, &before, "error", "station.adapter_off");
     }
     Ok(())
