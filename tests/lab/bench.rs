@@ -114,6 +114,24 @@ impl<'lab> Bench<'lab> {
     }
 }
 
+/// What helps to understand why a scenario failed: the state of the bus on both sides, and what the kernel said of it.
+impl Drop for Bench<'_> {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return;
+        }
+        for number in 0..self.bus.len() {
+            println!("{:?}", self.bus.board(number));
+        }
+        if let Some(attacher) = &mut self.attacher {
+            let _ = attacher.is_over();
+            println!("attached, by and by:\n{}", attacher.so_far());
+        }
+        let look = "cat /sys/devices/platform/vhci_hcd.0/status*; python3 /lab/ports.py; dmesg | tail -n 60";
+        println!("{}", self.lab.run(look).unwrap_or_else(|error| error.to_string()));
+    }
+}
+
 impl Simulator {
     pub(crate) fn start() -> Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
