@@ -211,6 +211,13 @@ fn a_pin_that_does_not_hold_and_everything_else_that_is_wrong_touches_no_device(
 }
 
 #[test]
+fn a_command_for_a_device_that_nothing_matches_ends_with_4() {
+    let said = Station::new().say(&["smp", "usb:dead:beef", "os", "echo"]);
+    assert_eq!((said.exit, said.out.as_str()), (4, ""), "{}", said.err);
+    assert!(said.err.contains("device.not_found") && said.err.contains("flashfleet list"), "{}", said.err);
+}
+
+#[test]
 fn an_output_that_cannot_be_written_is_trouble_of_the_station_before_a_device_is_touched() {
     let station = Station::new();
     let witness = Witness::new();
