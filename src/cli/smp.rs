@@ -11,7 +11,7 @@ use serde_json::json;
 use self::commands::Group;
 use self::show::Told;
 use super::diagnose::say;
-use super::link::LinkArgs;
+use super::link::{DEVICE_HELP, LinkArgs};
 use super::logging;
 use super::output::print_json;
 use super::signals::Signals;
@@ -30,13 +30,10 @@ mod show;
 const SCHEMA: &str = "flashfleet.smp/1";
 
 /// Send one SMP command to one device.
-///
-/// DEVICE is `serial:/dev/ttyACM0`, `usb:2fe3:0004` (a regular expression on `vid:pid:interface`), `udp:HOST:PORT` or
-/// `tcp:HOST:PORT`.
 #[derive(Debug, Args)]
 pub struct SmpArgs {
     /// The device.
-    #[arg(value_name = "DEVICE")]
+    #[arg(value_name = "DEVICE", help = DEVICE_HELP)]
     device: String,
     #[command(flatten)]
     link: LinkArgs,

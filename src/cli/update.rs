@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use clap::Args;
 
 use super::diagnose::say;
-use super::link::LinkArgs;
+use super::link::{DEVICE_HELP, LinkArgs};
 use super::run::{OutputArgs, execute};
 use crate::actors::{RunOptions, Source};
 use crate::cause::{Cause, Class};
@@ -31,13 +31,10 @@ const DISCOVER: Duration = Duration::from_secs(10);
 const LEAST_RETURN: Duration = Duration::from_secs(1);
 
 /// Update one device without a plan: upload, test boot, confirm, reset, with the proof after each.
-///
-/// DEVICE is `serial:/dev/ttyACM0`, `usb:2fe3:0004` (a regular expression on `vid:pid:interface`), `udp:HOST:PORT` or
-/// `tcp:HOST:PORT`.
 #[derive(Debug, Args)]
 pub struct UpdateArgs {
     /// The device.
-    #[arg(value_name = "DEVICE")]
+    #[arg(value_name = "DEVICE", help = DEVICE_HELP)]
     device: String,
     /// The image: MCUboot .bin or .hex, or a package (.zip with manifest.json) of one or several.
     #[arg(value_name = "IMAGE")]
