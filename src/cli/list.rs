@@ -3,6 +3,7 @@
 
 use std::collections::HashSet;
 use std::io::Write;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -22,6 +23,9 @@ use crate::transport::{
 /// The name of the JSON format.
 const SCHEMA: &str = "flashfleet.list/1";
 
+/// How long Bluetooth devices are listened for, in seconds.
+const LISTEN_S: RangeInclusive<u32> = 1..=300;
+
 /// Show every device in reach, and which target of a plan each one matches.
 #[derive(Debug, Args)]
 pub struct ListArgs {
@@ -31,8 +35,17 @@ pub struct ListArgs {
     #[arg(long)]
     pub json: bool,
     /// Look for Bluetooth devices too, for this long.
-    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "10")]
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "10", value_parser = seconds)]
     pub ble: Option<u32>,
+}
+
+/// How long to listen, in seconds. What follows `--ble` may well be a plan.
+fn seconds(text: &str) -> Result<u32, String> {
+    let seconds = text.parse().ok().filter(|seconds| LISTEN_S.contains(seconds));
+    seconds.ok_or_else(|| {
+        let (least, most) = (LISTEN_S.start(), LISTEN_S.end());
+        format!("expected {least} to {most} seconds as in `--ble=10`; a plan comes before it: `list PLAN --ble`")
+    })
 }
 
 /// Runs the command.

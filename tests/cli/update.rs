@@ -212,7 +212,7 @@ fn a_pin_that_does_not_hold_and_everything_else_that_is_wrong_touches_no_device(
 
 #[test]
 fn a_command_for_a_device_that_nothing_matches_ends_with_4() {
-    let said = Station::new().say(&["smp", "usb:dead:beef", "os", "echo"]);
+    let said = Station::new().say(&["smp", "usb:dead:beef", "os", "echo", "hi"]);
     assert_eq!((said.exit, said.out.as_str()), (4, ""), "{}", said.err);
     assert!(said.err.contains("device.not_found") && said.err.contains("flashfleet list"), "{}", said.err);
 }
@@ -237,7 +237,7 @@ fn what_a_device_looks_like_is_in_the_help_and_in_the_manual() {
             assert!(out.contains(kind), "{arguments:?}: {kind}\n{out}");
         }
     }
-    let said = station.say(&["smp", "nothing", "os", "echo"]);
+    let said = station.say(&["smp", "nothing", "os", "echo", "hi"]);
     assert!(said.err.contains("address.unknown_kind") && said.err.contains("`ble:"), "{}", said.err);
 }
 
