@@ -44,7 +44,9 @@ fn seconds(text: &str) -> Result<u32, String> {
     let seconds = text.parse().ok().filter(|seconds| LISTEN_S.contains(seconds));
     seconds.ok_or_else(|| {
         let (least, most) = (LISTEN_S.start(), LISTEN_S.end());
-        format!("expected {least} to {most} seconds as in `--ble=10`; a plan comes before it: `list PLAN --ble`")
+        format!(
+            "expected {least} to {most} seconds as in `--ble=10`; a plan comes before it: `list PLAN --ble`"
+        )
     })
 }
 

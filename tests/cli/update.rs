@@ -231,9 +231,13 @@ fn an_output_that_cannot_be_written_is_trouble_of_the_station_before_a_device_is
 #[test]
 fn what_a_device_looks_like_is_in_the_help_and_in_the_manual() {
     let station = Station::new();
-    for arguments in [["update", "--help"], ["update", "-h"], ["smp", "--help"], ["man", "update"], ["man", "smp"]] {
+    for arguments in
+        [["update", "--help"], ["update", "-h"], ["smp", "--help"], ["man", "update"], ["man", "smp"]]
+    {
         let out = station.say(&arguments).out.replace("\\-", "-");
-        for kind in ["serial:/dev/ttyACM0", "usb:2fe3:0004", "ble:NAME-or-ADDRESS", "udp:HOST", "tcp:HOST:PORT"] {
+        for kind in
+            ["serial:/dev/ttyACM0", "usb:2fe3:0004", "ble:NAME-or-ADDRESS", "udp:HOST", "tcp:HOST:PORT"]
+        {
             assert!(out.contains(kind), "{arguments:?}: {kind}\n{out}");
         }
     }
