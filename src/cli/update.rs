@@ -24,7 +24,7 @@ const IMAGE: &str = "image";
 const TARGET: &str = "device";
 const PLAN: &str = "update";
 
-/// How long a device that is not there yet is waited for.
+/// How long a device that is not there yet is waited for, unless `--discover` says otherwise.
 const DISCOVER: Duration = Duration::from_secs(10);
 
 /// Least time for a device's return, as in a plan.
@@ -58,6 +58,9 @@ pub struct UpdateArgs {
     /// How long the device may take from a reset until it answers [default: 60s].
     #[arg(long, value_name = "TIME", value_parser = return_within)]
     return_within: Option<Duration>,
+    /// How long a device that is not there yet is waited for [default: 10s].
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    discover: Option<Duration>,
     #[command(flatten)]
     link: LinkArgs,
     #[command(flatten)]
@@ -127,7 +130,7 @@ fn prepare(args: &UpdateArgs) -> Result<(Plan, Arc<OneDevice>), Cause> {
 }
 
 /// A selector that means several devices, or none that this program can reach, is refused like any other wrong argument.
-/// That the device is not there is for the run to find out.
+/// That the device is not there, or that this machine cannot look for it, is for the run to find out and to report.
 fn check_device(address: &Address, link: &LinkOptions) -> Result<(), Cause> {
     let station = |error: std::io::Error| {
         let message = format!("cannot start: {error}");
@@ -136,7 +139,10 @@ fn check_device(address: &Address, link: &LinkOptions) -> Result<(), Cause> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(station)?;
     // What a look leaves open belongs to this runtime, so the run looks for itself.
     let looking = OneDevice { address: address.clone(), discovery: Discovery::new() };
-    runtime.block_on(looking.find(link)).map(drop)
+    match runtime.block_on(looking.find(link)) {
+        Err(cause) if cause.class == Class::Plan => Err(cause),
+        _ => Ok(()),
+    }
 }
 
 fn plan(args: &UpdateArgs, address: &Address, image: ImageSet, link: LinkOptions) -> Plan {
@@ -144,7 +150,7 @@ fn plan(args: &UpdateArgs, address: &Address, image: ImageSet, link: LinkOptions
         name: TARGET.to_owned(),
         matcher: matcher(address),
         link,
-        discover: DISCOVER,
+        discover: args.discover.unwrap_or(DISCOVER),
         expect: Expect { min: 1, max: Some(1) },
         steps: steps(args, &image),
     };

@@ -218,6 +218,32 @@ fn a_command_for_a_device_that_nothing_matches_ends_with_4() {
 }
 
 #[test]
+fn a_device_that_does_not_come_is_reported_and_ends_with_4() {
+    let station = Station::new();
+    let arguments = ["update", "usb:dead:beef", "app.bin", "--discover", "100ms", "--json", "report.json"];
+    let said = station.say(&arguments);
+    assert_eq!(said.exit, 4, "{}", said.err);
+    let report = read_json(&station.path("report.json")).expect("a report");
+    assert_eq!((&report["run"]["exit_code"], &report["devices"]), (&4.into(), &Value::Array(Vec::new())));
+    assert!(said.err.contains("within 100ms, found 0"), "{}", said.err);
+}
+
+#[test]
+fn a_machine_without_bluetooth_is_reported_too() {
+    let station = Station::new();
+    let arguments = ["update", "ble:Beacon-01", "app.bin", "--discover", "100ms", "--json", "report.json"];
+    // No service there: the tests may run where there is Bluetooth.
+    let nowhere = format!("unix:path={}", station.path("none").display());
+    let mut command = station.command(&arguments);
+    let said: Said =
+        command.env("DBUS_SYSTEM_BUS_ADDRESS", nowhere).output().expect("the program runs").into();
+    assert_eq!(said.exit, 102, "{}", said.err);
+    let report = read_json(&station.path("report.json")).expect("a report");
+    assert_eq!(report["run"]["exit_code"], 102);
+    assert!(said.err.contains("station."), "{}", said.err);
+}
+
+#[test]
 fn an_output_that_cannot_be_written_is_trouble_of_the_station_before_a_device_is_touched() {
     let station = Station::new();
     let witness = Witness::new();
