@@ -211,12 +211,12 @@ struct OneDevice {
 }
 
 impl OneDevice {
-    /// The device; `None` while it is not there.
-    async fn find(&self, link: &LinkOptions) -> Result<Option<Candidate>, Cause> {
+    /// The device, several times where it has several ports: the run asks which one answers. Nothing while it is not
+    /// there.
+    async fn find(&self, link: &LinkOptions) -> Result<Vec<Candidate>, Cause> {
         match self.discovery.find(&self.address, link).await {
-            Ok(candidate) => Ok(Some(candidate)),
-            Err(cause) if cause.code == "device.not_found" => Ok(None),
-            Err(cause) => Err(cause),
+            Err(cause) if cause.code == "device.not_found" => Ok(Vec::new()),
+            found => found,
         }
     }
 }
@@ -224,6 +224,6 @@ impl OneDevice {
 #[async_trait]
 impl Source for OneDevice {
     async fn candidates(&self, target: &Target) -> Result<Vec<Candidate>, Cause> {
-        Ok(self.find(&target.link).await?.into_iter().collect())
+        self.find(&target.link).await
     }
 }
