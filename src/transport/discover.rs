@@ -387,6 +387,6 @@ fn several<'a>(pattern: &Pattern, ports: impl Iterator<Item = &'a Port>) -> Caus
             list.len(),
             list.join(", ")
         ),
-        "name one of them by its address, as above",
+        "name one of them by its address",
     )
 }
