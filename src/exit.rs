@@ -46,6 +46,7 @@ impl Exit {
     #[must_use]
     pub fn of_cause(cause: &Cause) -> Self {
         match cause.class {
+            _ if cause.code == "device.not_found" => Self::NoMatch,
             Class::Plan | Class::Image => Self::Usage,
             Class::Station => Self::Station,
             Class::Device | Class::Link => Self::NotPassed,
@@ -91,6 +92,8 @@ mod tests {
         ] {
             assert_eq!(of_class(class), code, "{class}");
         }
+        let not_found = Cause::new(Class::Link, "device.not_found", "x", "x");
+        assert_eq!(Exit::of_cause(&not_found).code(), 4, "no device matched");
         for (outcome, code) in [
             (Outcome::Passed, 0),
             (Outcome::NotPassed, 100),

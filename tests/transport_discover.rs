@@ -233,22 +233,23 @@ async fn a_machine_that_lists_no_ports_is_station_trouble() {
     // A port that is named needs no list.
     let named =
         discovery.find(&"serial:/dev/ttyFAKE0".parse().unwrap(), &LinkOptions::default()).await.unwrap();
-    assert_eq!(tries(&named).await.0, LinkErrorKind::NotFound);
+    assert_eq!(tries(&named[0]).await.0, LinkErrorKind::NotFound);
 }
 
 #[tokio::test]
 async fn a_selector_must_mean_one_device() {
     let (ports, discovery) = FakePorts::discovery(vec![
         usb("/dev/ttyFAKE0", 4, 0, "A", "1-1"),
-        usb("/dev/ttyFAKE1", 4, 2, "A", "1-1"),
+        usb("/dev/ttyFAKE1", 4, 0, "B", "1-2"),
+        usb("/dev/ttyFAKE2", 5, 2, "B", "1-2"),
     ]);
     let link = LinkOptions::default();
     let find = |text: &str| {
         let (address, discovery, link) = (text.parse::<Address>().unwrap(), discovery.clone(), link.clone());
         async move { discovery.find(&address, &link).await }
     };
-    let one = find("usb:2fe3:0004:2").await.unwrap();
-    assert_eq!((one.address.as_str(), one.claim), ("serial:/dev/ttyFAKE1", true));
+    let one = find("usb:2fe3:0005:2").await.unwrap();
+    assert_eq!((addresses(&one), one[0].claim), (vec!["serial:/dev/ttyFAKE2"], true));
     let cause = find("usb:2fe3:0004").await.unwrap_err();
     assert_eq!((cause.class, cause.code.as_ref()), (Class::Plan, "device.several"));
     assert!(
@@ -260,5 +261,41 @@ async fn a_selector_must_mean_one_device() {
     // A port that is named by its own name is followed as well.
     let named = find("serial:/dev/ttyFAKE0").await.unwrap();
     ports.set(vec![usb("/dev/ttyFAKE5", 4, 0, "A", "1-1")]);
-    assert_eq!(tries(&named).await.1, "serial:/dev/ttyFAKE5");
+    assert_eq!(tries(&named[0]).await.1, "serial:/dev/ttyFAKE5");
+}
+
+#[tokio::test]
+async fn the_ports_of_one_board_are_one_device_and_the_lowest_interface_comes_first() {
+    let without_place = |path: &str, interface, serial_number: Option<&str>| {
+        let mut port = usb(path, 4, interface, "", "");
+        let usb = port.identity.usb.as_mut().unwrap();
+        (usb.hub_path, usb.serial_number) = (None, serial_number.map(str::to_owned));
+        port
+    };
+    let find = async |ports: Vec<Port>| {
+        let address: Address = "usb:2fe3:0004".parse().unwrap();
+        FakePorts::discovery(ports).1.find(&address, &LinkOptions::default()).await
+    };
+    // In one place.
+    let board = vec![usb("/dev/ttyFAKE0", 4, 2, "A", "1-1"), usb("/dev/ttyFAKE1", 4, 0, "A", "1-1")];
+    let found = find(board.clone()).await.unwrap();
+    assert_eq!(addresses(&found), ["serial:/dev/ttyFAKE1", "serial:/dev/ttyFAKE0"]);
+    assert!(found.iter().all(|one| one.claim && one.key == "usb:1-1"), "a run takes them for one board");
+    // Or with one serial number, where the system does not know the place.
+    let ports = |interfaces: [u8; 2], serial| {
+        vec![
+            without_place("/dev/ttyFAKE0", interfaces[0], serial),
+            without_place("/dev/ttyFAKE1", interfaces[1], serial),
+        ]
+    };
+    assert_eq!(find(ports([0, 2], Some("A"))).await.unwrap().len(), 2);
+
+    // The same interface twice, no serial number, a bridge, or a port of another board: several.
+    let bridge = [usb("/dev/ttyUSB98", 4, 0, "A", "1-1"), usb("/dev/ttyUSB99", 4, 1, "A", "1-1")];
+    let another = [board, vec![usb("/dev/ttyFAKE2", 4, 0, "B", "1-2")]].concat();
+    for ports in [ports([0, 0], Some("A")), ports([0, 2], None), bridge.to_vec(), another] {
+        let error = find(ports.clone()).await.unwrap_err();
+        assert_eq!(error.code, "device.several", "{ports:?}");
+        assert!(ports.iter().all(|port| error.message.contains(&port.path.display().to_string())), "{error}");
+    }
 }

@@ -6,6 +6,10 @@ use clap::Args;
 
 use crate::plan::{Auto, LinkOptions};
 
+/// What a DEVICE looks like.
+pub(super) const DEVICE_HELP: &str = "The device: serial:/dev/ttyACM0, usb:2fe3:0004 (a regular expression on \
+     vid:pid:interface), ble:NAME-or-ADDRESS, udp:HOST[:PORT] or tcp:HOST:PORT";
+
 /// How to talk to the device.
 #[derive(Debug, Args)]
 pub(super) struct LinkArgs {

@@ -3,6 +3,7 @@
 
 use std::collections::HashSet;
 use std::io::Write;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -22,6 +23,9 @@ use crate::transport::{
 /// The name of the JSON format.
 const SCHEMA: &str = "flashfleet.list/1";
 
+/// How long Bluetooth devices are listened for, in seconds.
+const LISTEN_S: RangeInclusive<u32> = 1..=300;
+
 /// Show every device in reach, and which target of a plan each one matches.
 #[derive(Debug, Args)]
 pub struct ListArgs {
@@ -31,8 +35,19 @@ pub struct ListArgs {
     #[arg(long)]
     pub json: bool,
     /// Look for Bluetooth devices too, for this long.
-    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "10")]
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "10", value_parser = seconds)]
     pub ble: Option<u32>,
+}
+
+/// How long to listen, in seconds. What follows `--ble` may well be a plan.
+fn seconds(text: &str) -> Result<u32, String> {
+    let seconds = text.parse().ok().filter(|seconds| LISTEN_S.contains(seconds));
+    seconds.ok_or_else(|| {
+        let (least, most) = (LISTEN_S.start(), LISTEN_S.end());
+        format!(
+            "expected {least} to {most} seconds as in `--ble=10`; a plan comes before it: `list PLAN --ble`"
+        )
+    })
 }
 
 /// Runs the command.
@@ -51,18 +66,19 @@ pub fn run(args: &ListArgs, out: &mut dyn Write, err: &mut dyn Write) -> Exit {
             return Exit::of_cause(&cause);
         }
     };
-    let listing = match args.ble.map(list_ble::listen).transpose() {
-        Ok(None) => listing,
-        Ok(Some(heard)) => listing.with_ble(&heard, plan.as_ref()),
-        Err(cause) => {
-            say(err, &cause);
-            return Exit::of_cause(&cause);
-        }
+    let (listing, trouble) = match args.ble.map(list_ble::listen).transpose() {
+        Ok(None) => (listing, None),
+        Ok(Some(heard)) => (listing.with_ble(&heard, plan.as_ref()), None),
+        // The ports are there all the same.
+        Err(cause) => (Listing { ble: Listened::InVain, ..listing }, Some(cause)),
     };
     let text = if args.json { listing.json() } else { listing.text() };
     // Whoever reads the list may have seen enough: a closed pipe is no failure.
-    let _ = out.write_all(text.as_bytes());
-    Exit::Passed
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    trouble.map_or(Exit::Passed, |cause| {
+        say(err, &cause);
+        Exit::of_cause(&cause)
+    })
 }
 
 /// Every port that the machine lists, and those that the plan's globs lead to.
@@ -96,11 +112,28 @@ pub(super) fn runtime() -> Result<tokio::runtime::Runtime, Cause> {
 struct Listing {
     schema: &'static str,
     ports: Vec<ListedPort>,
-    /// Bluetooth devices in reach; `None` where they were not listened for.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    ble: Option<Vec<ListedPeripheral>>,
+    #[serde(skip_serializing_if = "Listened::is_not")]
+    ble: Listened,
     /// Empty without a plan.
     targets: Vec<ListedTarget>,
+}
+
+/// The Bluetooth devices in reach.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum Listened {
+    /// Nobody asked for them.
+    Not,
+    /// This machine's Bluetooth cannot be used; `null` in JSON.
+    InVain,
+    /// Those that were heard.
+    Heard(Vec<ListedPeripheral>),
+}
+
+impl Listened {
+    fn is_not(&self) -> bool {
+        matches!(self, Self::Not)
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -163,7 +196,7 @@ impl Listing {
             })
             .collect();
         let ports = ports.iter().map(|port| ListedPort::new(port, plan_targets)).collect();
-        Self { schema: SCHEMA, ports, ble: None, targets }
+        Self { schema: SCHEMA, ports, ble: Listened::Not, targets }
     }
 
     /// The same with what was heard.
@@ -177,7 +210,7 @@ impl Listing {
                 listed.devices = listed.matching;
             }
         }
-        self.ble = Some(peripherals);
+        self.ble = Listened::Heard(peripherals);
         self
     }
 
@@ -223,7 +256,9 @@ impl Listing {
                 }
             }
         }
-        text += &self.ble.as_deref().map(list_ble::text).unwrap_or_default();
+        if let Listened::Heard(peripherals) = &self.ble {
+            text += &list_ble::text(peripherals);
+        }
         for target in &self.targets {
             let ListedTarget { name, kind, listed, expect, matching, devices } = target;
             text += &if *listed {
@@ -237,8 +272,12 @@ impl Listing {
                 };
                 format!("target {}: {matching} of the {what} match{of}, expected {expect}\n", printable(name))
             } else {
-                let how = if *kind == "ble" { " without --ble" } else { "" };
-                format!("target {}: {kind} devices are not looked for here{how}\n", printable(name))
+                let why = match &self.ble {
+                    Listened::InVain if *kind == "ble" => "could not be looked for",
+                    _ if *kind == "ble" => "are not looked for here without --ble",
+                    _ => "are not looked for here",
+                };
+                format!("target {}: {kind} devices {why}\n", printable(name))
             };
         }
         text

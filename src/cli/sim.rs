@@ -105,7 +105,7 @@ pub enum Kind {
 
 /// Runs the command.
 pub fn run(args: &SimArgs, out: &mut dyn Write, err: &mut dyn Write) -> Exit {
-    match try_run(args, out) {
+    match try_run(args, out, err) {
         Ok(()) => Exit::Passed,
         Err(causes) => {
             for cause in &causes {
@@ -116,7 +116,7 @@ pub fn run(args: &SimArgs, out: &mut dyn Write, err: &mut dyn Write) -> Exit {
     }
 }
 
-fn try_run(args: &SimArgs, out: &mut dyn Write) -> Result<(), Vec<Cause>> {
+fn try_run(args: &SimArgs, out: &mut dyn Write, err: &mut dyn Write) -> Result<(), Vec<Cause>> {
     if args.attach.is_some() {
         check_attach(args).map_err(|message| vec![bad_description(message.to_owned())])?;
     }
@@ -127,8 +127,8 @@ fn try_run(args: &SimArgs, out: &mut dyn Write) -> Result<(), Vec<Cause>> {
         .map_err(|error| vec![station(format!("cannot start: {error}"), "close other programs")])?;
     runtime.block_on(async {
         match (args.usbip, &args.attach) {
-            (Some(address), _) => sim_usbip::serve(args, &specs, address, out).await,
-            (None, Some(server)) => sim_usbip::attach(args, server.as_deref(), out).await,
+            (Some(address), _) => sim_usbip::serve(args, &specs, address, out, err).await,
+            (None, Some(server)) => sim_usbip::attach(args, server.as_deref(), out, err).await,
             (None, None) => serve(args, &specs, out).await,
         }
     })

@@ -43,6 +43,7 @@ pub(super) async fn serve(
     specs: &[SimSpec],
     address: SocketAddr,
     out: &mut dyn Write,
+    err: &mut dyn Write,
 ) -> Result<(), Vec<Cause>> {
     let bus = UsbBus::listen(address).map_err(|error| {
         let message = format!("expected to listen at {address} for USB/IP, but {error}");
@@ -63,7 +64,7 @@ pub(super) async fn serve(
     let _ = print(args, &bus, &names, out);
     let client = async {
         match args.attach {
-            Some(_) => keep_attached(args, bus.address().to_string(), out).await,
+            Some(_) => keep_attached(args, bus.address().to_string(), out, err).await,
             None => pending().await,
         }
     };
@@ -95,11 +96,12 @@ pub(super) async fn attach(
     args: &SimArgs,
     server: Option<&str>,
     out: &mut dyn Write,
+    err: &mut dyn Write,
 ) -> Result<(), Vec<Cause>> {
     let server = server.map_or_else(|| format!("127.0.0.1:{USBIP_PORT}"), str::to_owned);
     let signals = signals()?;
     tokio::select! {
-        result = keep_attached(args, server, out) => result.map_err(|cause| vec![cause]),
+        result = keep_attached(args, server, out, err) => result.map_err(|cause| vec![cause]),
         () = wait(args.time, signals) => Ok(()),
     }
 }
@@ -114,22 +116,52 @@ impl Drop for Attached {
 }
 
 /// Attaches boards, and attaches them again, without an end.
-async fn keep_attached(args: &SimArgs, server: String, out: &mut dyn Write) -> Result<(), Cause> {
+async fn keep_attached(
+    args: &SimArgs,
+    server: String,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> Result<(), Cause> {
     let mut attached = Attached(Attacher::new(server, Vhci::system()?));
-    let mut answered = false;
+    let mut answers = Answers::Never;
     loop {
-        let pause = match attached.0.look().await {
-            Ok(events) => {
-                answered = true;
-                // Whoever reads this may have seen enough.
-                let _ = events.iter().try_for_each(|event| tell(args, event, out));
-                LOOK_EVERY
-            }
-            // A server that answered once may come back.
-            Err(cause) if answered && cause.code == "station.no_usbip_server" => LOOK_AGAIN,
-            Err(cause) => return Err(cause),
-        };
+        let looked = attached.0.look().await;
+        if let Ok(events) = &looked {
+            // Whoever reads this may have seen enough.
+            let _ = events.iter().try_for_each(|event| tell(args, event, out));
+        }
+        let pause = answers.after(looked.err(), err)?;
         tokio::time::sleep(pause).await;
+    }
+}
+
+/// Whether the server answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Answers {
+    /// Not since the start.
+    Never,
+    Yes,
+    /// Not any more; that was told.
+    NoMore,
+}
+
+impl Answers {
+    /// How long to wait until the next look, after one that went well or did not. A server that answered once may come
+    /// back: it is waited for, and whoever waits is told so once.
+    fn after(&mut self, trouble: Option<Cause>, err: &mut dyn Write) -> Result<Duration, Cause> {
+        let Some(cause) = trouble else {
+            *self = Self::Yes;
+            return Ok(LOOK_EVERY);
+        };
+        if *self == Self::Never || cause.code != "station.no_usbip_server" {
+            return Err(cause);
+        }
+        if *self == Self::Yes {
+            // Nothing can be done where standard error is gone.
+            let _ = writeln!(err, "waiting for the server to come back: {}", cause.message);
+        }
+        *self = Self::NoMore;
+        Ok(LOOK_AGAIN)
     }
 }
 
@@ -152,6 +184,27 @@ fn tell(args: &SimArgs, event: &AttachEvent, out: &mut dyn Write) -> io::Result<
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cause::Class;
+
+    #[test]
+    fn a_server_that_is_gone_is_waited_for_and_that_is_told_once_each_time() {
+        let trouble =
+            |code: &'static str| Some(Cause::new(Class::Station, code, "no server at rack", "start it"));
+        let gone = || trouble("station.no_usbip_server");
+        let (mut answers, mut err) = (Answers::Never, Vec::new());
+        assert!(answers.after(gone(), &mut err).is_err(), "one that never answered is a slip");
+        assert_eq!(answers.after(None, &mut err), Ok(LOOK_EVERY));
+        assert_eq!(err, b"");
+        let told = "waiting for the server to come back: no server at rack\n";
+        for times in 1..=2 {
+            for _ in 0..3 {
+                assert_eq!(answers.after(gone(), &mut err), Ok(LOOK_AGAIN));
+            }
+            assert_eq!(String::from_utf8_lossy(&err), told.repeat(times));
+            assert_eq!(answers.after(None, &mut err), Ok(LOOK_EVERY));
+        }
+        assert!(answers.after(trouble("station.no_vhci"), &mut err).is_err());
+    }
 
     #[test]
     fn addresses_may_leave_the_port_out() {

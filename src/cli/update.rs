@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use clap::Args;
 
 use super::diagnose::say;
-use super::link::LinkArgs;
+use super::link::{DEVICE_HELP, LinkArgs};
 use super::run::{OutputArgs, execute};
 use crate::actors::{RunOptions, Source};
 use crate::cause::{Cause, Class};
@@ -24,20 +24,17 @@ const IMAGE: &str = "image";
 const TARGET: &str = "device";
 const PLAN: &str = "update";
 
-/// How long a device that is not there yet is waited for.
+/// How long a device that is not there yet is waited for, unless `--discover` says otherwise.
 const DISCOVER: Duration = Duration::from_secs(10);
 
 /// Least time for a device's return, as in a plan.
 const LEAST_RETURN: Duration = Duration::from_secs(1);
 
 /// Update one device without a plan: upload, test boot, confirm, reset, with the proof after each.
-///
-/// DEVICE is `serial:/dev/ttyACM0`, `usb:2fe3:0004` (a regular expression on `vid:pid:interface`), `udp:HOST:PORT` or
-/// `tcp:HOST:PORT`.
 #[derive(Debug, Args)]
 pub struct UpdateArgs {
     /// The device.
-    #[arg(value_name = "DEVICE")]
+    #[arg(value_name = "DEVICE", help = DEVICE_HELP)]
     device: String,
     /// The image: MCUboot .bin or .hex, or a package (.zip with manifest.json) of one or several.
     #[arg(value_name = "IMAGE")]
@@ -61,6 +58,9 @@ pub struct UpdateArgs {
     /// How long the device may take from a reset until it answers [default: 60s].
     #[arg(long, value_name = "TIME", value_parser = return_within)]
     return_within: Option<Duration>,
+    /// How long a device that is not there yet is waited for [default: 10s].
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    discover: Option<Duration>,
     #[command(flatten)]
     link: LinkArgs,
     #[command(flatten)]
@@ -130,7 +130,7 @@ fn prepare(args: &UpdateArgs) -> Result<(Plan, Arc<OneDevice>), Cause> {
 }
 
 /// A selector that means several devices, or none that this program can reach, is refused like any other wrong argument.
-/// That the device is not there is for the run to find out.
+/// That the device is not there, or that this machine cannot look for it, is for the run to find out and to report.
 fn check_device(address: &Address, link: &LinkOptions) -> Result<(), Cause> {
     let station = |error: std::io::Error| {
         let message = format!("cannot start: {error}");
@@ -139,7 +139,10 @@ fn check_device(address: &Address, link: &LinkOptions) -> Result<(), Cause> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(station)?;
     // What a look leaves open belongs to this runtime, so the run looks for itself.
     let looking = OneDevice { address: address.clone(), discovery: Discovery::new() };
-    runtime.block_on(looking.find(link)).map(drop)
+    match runtime.block_on(looking.find(link)) {
+        Err(cause) if cause.class == Class::Plan => Err(cause),
+        _ => Ok(()),
+    }
 }
 
 fn plan(args: &UpdateArgs, address: &Address, image: ImageSet, link: LinkOptions) -> Plan {
@@ -147,7 +150,7 @@ fn plan(args: &UpdateArgs, address: &Address, image: ImageSet, link: LinkOptions
         name: TARGET.to_owned(),
         matcher: matcher(address),
         link,
-        discover: DISCOVER,
+        discover: args.discover.unwrap_or(DISCOVER),
         expect: Expect { min: 1, max: Some(1) },
         steps: steps(args, &image),
     };
@@ -208,12 +211,12 @@ struct OneDevice {
 }
 
 impl OneDevice {
-    /// The device; `None` while it is not there.
-    async fn find(&self, link: &LinkOptions) -> Result<Option<Candidate>, Cause> {
+    /// The device, several times where it has several ports: the run asks which one answers. Nothing while it is not
+    /// there.
+    async fn find(&self, link: &LinkOptions) -> Result<Vec<Candidate>, Cause> {
         match self.discovery.find(&self.address, link).await {
-            Ok(candidate) => Ok(Some(candidate)),
-            Err(cause) if cause.code == "device.not_found" => Ok(None),
-            Err(cause) => Err(cause),
+            Err(cause) if cause.code == "device.not_found" => Ok(Vec::new()),
+            found => found,
         }
     }
 }
@@ -221,6 +224,6 @@ impl OneDevice {
 #[async_trait]
 impl Source for OneDevice {
     async fn candidates(&self, target: &Target) -> Result<Vec<Candidate>, Cause> {
-        Ok(self.find(&target.link).await?.into_iter().collect())
+        self.find(&target.link).await
     }
 }

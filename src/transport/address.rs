@@ -146,7 +146,8 @@ fn no_kind(text: &str) -> AddressError {
                 format!("did you mean `{known}:{}`?", text.get(kind.len() + 1..).unwrap_or_default())
             }
             None => {
-                "write it like `serial:/dev/ttyACM0`, `usb:2fe3:0004`, `udp:192.168.1.20` or `tcp:rack1:4001`"
+                "write it like `serial:/dev/ttyACM0`, `usb:2fe3:0004`, `ble:Beacon-01`, `udp:192.168.1.20` or \
+                 `tcp:rack1:4001`"
                     .to_owned()
             }
         }

@@ -115,13 +115,14 @@ impl Discovery {
         Ok(ports)
     }
 
-    /// The device that a person named.
+    /// The device that a person named: one candidate, or of a board on USB one for each of its ports that match, the one
+    /// with the lowest interface first. Never none.
     ///
     /// # Errors
     /// `device.not_found`, `device.several` with the list of matches, `cli.not_supported` for `sim:`, or why this
     /// machine cannot list its ports or use its Bluetooth.
-    pub async fn find(&self, address: &Address, link: &LinkOptions) -> Result<Candidate, Cause> {
-        match address {
+    pub async fn find(&self, address: &Address, link: &LinkOptions) -> Result<Vec<Candidate>, Cause> {
+        let one = match address {
             Address::Serial(path) => {
                 let glob = glob::Pattern::escape(path);
                 let globs: Vec<_> = glob::Pattern::new(&glob).into_iter().collect();
@@ -135,29 +136,7 @@ impl Discovery {
             }
             Address::Usb(pattern) => {
                 let ports = self.list(&[]).await.map_err(Cause::from)?;
-                let fits =
-                    |port: &&Port| port.identity.usb.as_ref().is_some_and(|usb| matches_usb(pattern, usb));
-                let mut found = ports.iter().filter(fits);
-                match (found.next(), found.next()) {
-                    (Some(port), None) => {
-                        let path = port.path.to_string_lossy().into_owned();
-                        Ok(self.candidate(
-                            port,
-                            path,
-                            &ports,
-                            Some((vec![pattern.clone()], None)),
-                            link,
-                            true,
-                        ))
-                    }
-                    (None, _) => Err(Cause::new(
-                        Class::Link,
-                        "device.not_found",
-                        format!("expected a USB serial port that matches `{}`, found none", pattern.as_str()),
-                        "`flashfleet list` shows what there is",
-                    )),
-                    (Some(_), Some(_)) => Err(several(pattern, ports.iter().filter(fits))),
-                }
+                return self.of_one_board(pattern, &ports, link);
             }
             Address::Udp(place) => Ok(self.udp(place.clone(), link, true)),
             Address::Tcp(place) => Ok(tcp_candidate(place.clone(), link)),
@@ -168,7 +147,37 @@ impl Discovery {
                 "simulated devices exist within a plan only",
                 "write a plan with `match: { sim: … }`, or start `flashfleet sim` and use the addresses that it prints",
             )),
+        };
+        one.map(|one| vec![one])
+    }
+
+    /// Those of `ports` that match, where they are ports of one board.
+    fn of_one_board(
+        &self,
+        pattern: &Pattern,
+        ports: &[Port],
+        link: &LinkOptions,
+    ) -> Result<Vec<Candidate>, Cause> {
+        let fits = |port: &&Port| port.identity.usb.as_ref().is_some_and(|usb| matches_usb(pattern, usb));
+        let mut found: Vec<&Port> = ports.iter().filter(fits).collect();
+        if found.is_empty() {
+            return Err(Cause::new(
+                Class::Link,
+                "device.not_found",
+                format!("expected a USB serial port that matches `{}`, found none", pattern.as_str()),
+                "`flashfleet list` shows what there is",
+            ));
         }
+        if !are_one_board(&found) {
+            return Err(several(pattern, found.into_iter()));
+        }
+        let interface = |port: &&Port| port.identity.usb.as_ref().and_then(|usb| usb.interface);
+        found.sort_by_key(interface);
+        let candidate = |port: &Port| {
+            let path = port.path.to_string_lossy().into_owned();
+            self.candidate(port, path, ports, Some((vec![pattern.clone()], None)), link, true)
+        };
+        Ok(found.into_iter().map(candidate).collect())
     }
 
     /// Every port of this machine, and those that `globs` lead to.
@@ -350,6 +359,16 @@ fn too_many(target: &str) -> Cause {
     )
 }
 
+/// Whether ports are ways to one device. Where only what they say makes them one board, two of one interface are two boards
+/// that say the same.
+fn are_one_board(ports: &[&Port]) -> bool {
+    let keys: HashSet<String> = ports.iter().map(|port| device_key(port)).collect();
+    let usb = |port: &&Port| port.identity.usb.clone();
+    let interfaces: HashSet<_> = ports.iter().map(|port| usb(port).and_then(|usb| usb.interface)).collect();
+    let have_places = ports.iter().all(|port| usb(port).is_some_and(|usb| usb.hub_path.is_some()));
+    keys.len() == 1 && (have_places || interfaces.len() == ports.len())
+}
+
 fn several<'a>(pattern: &Pattern, ports: impl Iterator<Item = &'a Port>) -> Cause {
     let list: Vec<String> = ports
         .map(|port| {
@@ -368,6 +387,6 @@ fn several<'a>(pattern: &Pattern, ports: impl Iterator<Item = &'a Port>) -> Caus
             list.len(),
             list.join(", ")
         ),
-        "name one of them by its address, or add the interface to the pattern",
+        "name one of them by its address",
     )
 }

@@ -46,7 +46,10 @@ fn addresses(found: &[Candidate]) -> Vec<&str> {
 }
 
 async fn find(discovery: &Discovery, address: &str) -> Result<Candidate, Cause> {
-    discovery.find(&address.parse::<Address>().expect("an address"), &LinkOptions::default()).await
+    let address = address.parse::<Address>().expect("an address");
+    let found = discovery.find(&address, &LinkOptions::default()).await?;
+    assert_eq!(found.len(), 1);
+    Ok(found[0].clone())
 }
 
 #[tokio::test(start_paused = true)]

@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod links;
+mod list;
 #[path = "../common/package.rs"]
 mod package;
 mod programs;

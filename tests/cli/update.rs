@@ -211,6 +211,39 @@ fn a_pin_that_does_not_hold_and_everything_else_that_is_wrong_touches_no_device(
 }
 
 #[test]
+fn a_command_for_a_device_that_nothing_matches_ends_with_4() {
+    let said = Station::new().say(&["smp", "usb:dead:beef", "os", "echo", "hi"]);
+    assert_eq!((said.exit, said.out.as_str()), (4, ""), "{}", said.err);
+    assert!(said.err.contains("device.not_found") && said.err.contains("flashfleet list"), "{}", said.err);
+}
+
+#[test]
+fn a_device_that_does_not_come_is_reported_and_ends_with_4() {
+    let station = Station::new();
+    let arguments = ["update", "usb:dead:beef", "app.bin", "--discover", "100ms", "--json", "report.json"];
+    let said = station.say(&arguments);
+    assert_eq!(said.exit, 4, "{}", said.err);
+    let report = read_json(&station.path("report.json")).expect("a report");
+    assert_eq!((&report["run"]["exit_code"], &report["devices"]), (&4.into(), &Value::Array(Vec::new())));
+    assert!(said.err.contains("within 100ms, found 0"), "{}", said.err);
+}
+
+#[test]
+fn a_machine_without_bluetooth_is_reported_too() {
+    let station = Station::new();
+    let arguments = ["update", "ble:Beacon-01", "app.bin", "--discover", "100ms", "--json", "report.json"];
+    // No service there: the tests may run where there is Bluetooth.
+    let nowhere = format!("unix:path={}", station.path("none").display());
+    let mut command = station.command(&arguments);
+    let said: Said =
+        command.env("DBUS_SYSTEM_BUS_ADDRESS", nowhere).output().expect("the program runs").into();
+    assert_eq!(said.exit, 102, "{}", said.err);
+    let report = read_json(&station.path("report.json")).expect("a report");
+    assert_eq!(report["run"]["exit_code"], 102);
+    assert!(said.err.contains("station."), "{}", said.err);
+}
+
+#[test]
 fn an_output_that_cannot_be_written_is_trouble_of_the_station_before_a_device_is_touched() {
     let station = Station::new();
     let witness = Witness::new();
@@ -219,6 +252,23 @@ fn an_output_that_cannot_be_written_is_trouble_of_the_station_before_a_device_is
     let said = station.say(&["update", &address, "app.bin", "--json", "file/report.json"]);
     assert_eq!(said.exit, 102, "{}", said.err);
     assert_eq!(witness.heard().len(), 0);
+}
+
+#[test]
+fn what_a_device_looks_like_is_in_the_help_and_in_the_manual() {
+    let station = Station::new();
+    for arguments in
+        [["update", "--help"], ["update", "-h"], ["smp", "--help"], ["man", "update"], ["man", "smp"]]
+    {
+        let out = station.say(&arguments).out.replace("\\-", "-");
+        for kind in
+            ["serial:/dev/ttyACM0", "usb:2fe3:0004", "ble:NAME-or-ADDRESS", "udp:HOST", "tcp:HOST:PORT"]
+        {
+            assert!(out.contains(kind), "{arguments:?}: {kind}\n{out}");
+        }
+    }
+    let said = station.say(&["smp", "nothing", "os", "echo", "hi"]);
+    assert!(said.err.contains("address.unknown_kind") && said.err.contains("`ble:"), "{}", said.err);
 }
 
 #[test]

@@ -12,8 +12,8 @@ use flashfleet::identity::UsbIdentity;
 use flashfleet::plan::Target;
 use flashfleet::sim::{DeviceHandle, Fleet, Power, SimSpec};
 use flashfleet::transport::{
-    Candidate, Connector, Discovery, Link, LinkError, LinkErrorKind, LinkProperties, MemoryLink, Port, Ports,
-    SerialOptions,
+    Address, Candidate, Connector, Discovery, Link, LinkError, LinkErrorKind, LinkProperties, MemoryLink,
+    Port, Ports, SerialOptions,
 };
 use tokio::time::{Instant, sleep};
 
@@ -169,6 +169,12 @@ impl Bus {
     /// A run's source of devices, that looks at this bus as it would at the system's.
     pub(crate) fn source(self: &Arc<Self>) -> Arc<dyn Source> {
         Arc::new(BusSource(Discovery::with_ports(Arc::new(Plugged(Arc::clone(self))))))
+    }
+
+    /// The same for one device that a person named.
+    pub(crate) fn named(self: &Arc<Self>, address: &str) -> Arc<dyn Source> {
+        let discovery = Discovery::with_ports(Arc::new(Plugged(Arc::clone(self))));
+        Arc::new(NamedSource(discovery, address.parse().expect("an address")))
     }
 
     /// Gives and takes away names. Boards that come back at the same time do so in an order of their own, so that they get
@@ -355,6 +361,16 @@ impl Link for Log {
 }
 
 struct BusSource(Discovery);
+
+/// What `flashfleet update` looks with.
+struct NamedSource(Discovery, Address);
+
+#[async_trait]
+impl Source for NamedSource {
+    async fn candidates(&self, target: &Target) -> Result<Vec<Candidate>, Cause> {
+        self.0.find(&self.1, &target.link).await
+    }
+}
 
 #[async_trait]
 impl Source for BusSource {

@@ -121,6 +121,25 @@ fn a_board_with_several_ports_is_one_device_reached_by_the_one_that_answers() {
 }
 
 #[test]
+fn a_named_board_with_several_ports_is_one_device_reached_by_the_one_that_answers() {
+    for (smp, taken) in [(vec![2], 2), (vec![0], 0), (vec![0, 2], 0)] {
+        in_virtual_time(async {
+            let bus = Bus::new(&boards(1), |index| Shows {
+                interfaces: vec![0, 2],
+                smp: smp.clone(),
+                ..Shows::board(index)
+            });
+            let named = bus.named("usb:2fe3:0004");
+            let finished = line(1).run_from(named, mpsc::unbounded_channel().1).await;
+            assert_eq!(finished.verdicts(), [Verdict::Passed], "{:?}", finished.report.devices);
+            assert!(runs_new_image(&bus, 0));
+            let usb = finished.report.devices[0].identity.usb.as_ref().expect("a board on USB");
+            assert_eq!(usb.interface, Some(taken));
+        });
+    }
+}
+
+#[test]
 fn two_targets_that_match_two_ports_of_one_board_match_one_device() {
     in_virtual_time(async {
         let bus = Bus::new(&boards(1), |index| Shows {
