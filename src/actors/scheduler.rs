@@ -111,7 +111,7 @@ impl Scheduler {
         let plan = Arc::clone(&self.scout.plan);
         let mut surveyed = std::mem::take(&mut self.surveyed);
         surveyed.sort_by_key(|survey| survey.target);
-        let mut unmet_cause = None;
+        let mut unmet_cause: Option<Cause> = None;
         let mut owners: HashMap<String, Vec<String>> = HashMap::new();
         for survey in &surveyed {
             let Some(target) = plan.targets.get(survey.target) else { continue };
@@ -143,7 +143,11 @@ impl Scheduler {
                         cause: cause.clone(),
                     },
                 );
-                unmet_cause.get_or_insert(cause);
+                // Where nobody could look, nobody knows what is there: that speaks for the run, in whatever order.
+                let is_station = |cause: &Cause| cause.class == Class::Station;
+                if unmet_cause.as_ref().is_none_or(|first| is_station(&cause) && !is_station(first)) {
+                    unmet_cause = Some(cause);
+                }
             }
         }
         if let Some(cause) = unmet_cause {

@@ -253,8 +253,11 @@ impl Report {
 }
 
 pub(super) fn implied_outcome(devices: &[DeviceReport], targets_unmet: &[UnmetTarget]) -> Outcome {
-    let unmet = if targets_unmet.is_empty() { Outcome::Passed } else { Outcome::NoMatch };
-    devices.iter().map(outcome_of).fold(unmet, Outcome::worst)
+    let unmet = targets_unmet.iter().map(|unmet| match unmet.cause.class {
+        Class::Station => Outcome::Station,
+        _ => Outcome::NoMatch,
+    });
+    devices.iter().map(outcome_of).chain(unmet).fold(Outcome::Passed, Outcome::worst)
 }
 
 fn outcome_of(device: &DeviceReport) -> Outcome {
