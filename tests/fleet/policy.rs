@@ -92,8 +92,7 @@ fn a_machine_that_cannot_look_speaks_before_a_target_without_devices_in_either_o
             let target = line.plan.targets.remove(0);
             let named = |name: &str| Target { name: name.to_owned(), ..target.clone() };
             line.plan.targets = vec![named("first"), named("second")];
-            let finished =
-                line.run_from(Arc::new(NobodyLooksFor(blind)), mpsc::unbounded_channel().1).await;
+            let finished = line.run_from(Arc::new(NobodyLooksFor(blind)), mpsc::unbounded_channel().1).await;
             let run = &finished.report.run;
             assert_eq!((run.outcome, run.exit_code), (Outcome::Station, 102), "{blind}");
             assert_eq!(run.cause.as_ref().expect("a cause").code, "station.no_bluetooth", "{blind}");
