@@ -102,7 +102,8 @@ async fn a_device_that_wants_a_bond_says_how_to_make_one() {
 #[tokio::test(start_paused = true)]
 async fn no_call_that_hangs_hangs_the_run() {
     use LinkErrorKind::{PairingRequired, Unavailable, Unreachable};
-    let calls: [(&str, Result<(), (LinkErrorKind, &str)>, u64); 9] = [
+    type Comes<'a> = Result<(), (LinkErrorKind, &'a str)>;
+    let calls: [(&str, Comes<'_>, u64); 9] = [
         // The system's own trouble is none of the device's: no second try.
         ("adapters", Err((Unavailable, "list its Bluetooth adapters")), 10),
         ("is_powered", Err((Unavailable, "tell whether the adapter is on")), 10),
