@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashSet};
 use crate::identity::{Identity, UsbIdentity};
 
 use super::discovery::Found;
-use super::worker::Probed;
+use super::probe::Probed;
 
 /// Most places that a note names.
 const NAMED: usize = 8;
@@ -38,7 +38,7 @@ pub(super) fn one_per_board(found: &[&Found]) -> (Vec<bool>, Vec<Remark>) {
             continue;
         }
         // Ports come in the order of their names.
-        ports.sort_by_key(|index| (port(index).map(|found| rank(found.probed)), interface(index)));
+        ports.sort_by_key(|index| (port(index).map(|found| rank(&found.probed)), interface(index)));
         let Some((first, others)) = ports.split_first() else { continue };
         for index in others {
             if let Some(kept) = keep.get_mut(*index) {
@@ -55,10 +55,10 @@ fn place(found: &Found) -> Option<&str> {
 }
 
 /// Whoever answers comes first.
-fn rank(probed: Probed) -> u8 {
+fn rank(probed: &Probed) -> u8 {
     match probed {
         Probed::Answers => 0,
-        Probed::Blocked => 1,
+        Probed::Blocked(_) => 1,
         Probed::Silent => 2,
     }
 }
@@ -66,12 +66,12 @@ fn rank(probed: Probed) -> u8 {
 /// What is told of a board of which several ports answer.
 fn choice<'a>(key: &str, taken: Option<&Found>, others: impl Iterator<Item = &'a Found>) -> Option<Remark> {
     let taken = taken?;
-    let others: Vec<&Found> = others.filter(|other| rank(other.probed) == rank(taken.probed)).collect();
+    let others: Vec<&Found> = others.filter(|other| rank(&other.probed) == rank(&taken.probed)).collect();
     let named = others.iter().map(|other| other.address.as_str()).collect::<Vec<_>>().join(" and ");
     let example = others.first()?.identity.usb.as_ref()?.id();
-    let (all, of_those) = match taken.probed {
+    let (all, of_those) = match &taken.probed {
         Probed::Answers => ("all answer", " that answers"),
-        Probed::Blocked | Probed::Silent => ("none could be asked or answers", ""),
+        Probed::Blocked(_) | Probed::Silent => ("none could be asked or answers", ""),
     };
     let why = match taken.identity.usb.as_ref()?.interface {
         Some(interface) => format!("its interface {interface} is the lowest{of_those}"),
@@ -124,6 +124,7 @@ pub(super) fn hub(identity: &Identity) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cause::{Cause, Class};
     use crate::transport::{Port, device_key};
 
     fn found(
@@ -154,18 +155,20 @@ mod tests {
 
     #[test]
     fn of_several_ports_the_one_that_answers_is_the_device() {
-        use Probed::{Answers, Blocked, Silent};
+        use Probed::{Answers, Silent};
+        let blocked =
+            || Probed::Blocked(Cause::new(Class::Station, "station.port_busy", "it is held", "let it go"));
         for (probed, taken, told) in [
-            ([Answers, Blocked], "a", false),
-            ([Blocked, Answers], "b", false),
+            ([Answers, blocked()], "a", false),
+            ([blocked(), Answers], "b", false),
             ([Silent, Answers], "b", false),
-            ([Silent, Blocked], "b", false),
+            ([Silent, blocked()], "b", false),
             ([Answers, Answers], "a", true),
-            ([Blocked, Blocked], "a", true),
+            ([blocked(), blocked()], "a", true),
         ] {
             let ports = [
-                found("a", Some(0), Some("A"), "1-1", probed[0]),
-                found("b", Some(2), Some("A"), "1-1", probed[1]),
+                found("a", Some(0), Some("A"), "1-1", probed[0].clone()),
+                found("b", Some(2), Some("A"), "1-1", probed[1].clone()),
                 found("c", Some(0), Some("A"), "1-2", Answers),
             ];
             let (kept, remarks) = kept(&ports);
@@ -192,7 +195,7 @@ mod tests {
         let pair = |serial: [Option<&str>; 2], place: [&str; 2], interfaces: [Option<u8>; 2]| {
             let ports = [
                 found("/dev/ttyACM0", interfaces[0], serial[0], place[0], Probed::Answers),
-                found("/dev/ttyACM1", interfaces[1], serial[1], place[1], Probed::Blocked),
+                found("/dev/ttyACM1", interfaces[1], serial[1], place[1], Probed::Silent),
             ];
             kept(&ports).0.len()
         };

@@ -7,7 +7,8 @@ use tracing::Instrument as _;
 
 use crate::flow::DeviceResult;
 
-use super::worker::{Probed, Stop, Worker};
+use super::probe::Probed;
+use super::worker::{Stop, Worker};
 
 /// Ask whether the device answers.
 #[derive(Debug, Message)]
@@ -15,7 +16,7 @@ use super::worker::{Probed, Stop, Worker};
 pub(super) struct Probe;
 
 /// What asking a device shows.
-#[derive(Debug, Clone, Copy, MessageResponse)]
+#[derive(Debug, Clone, MessageResponse)]
 pub(super) struct Answer(pub Probed);
 
 /// Walk through the steps.

@@ -18,10 +18,11 @@ use crate::transport::Candidate;
 use super::boards::{Remark, one_per_board, told_apart_by_place};
 use super::clock::Clock;
 use super::device::{Answer, Device, Probe};
+use super::probe::Probed;
 use super::programs::Names;
 use super::reporter::Reporter;
 use super::source::Source;
-use super::worker::{Probed, Worker};
+use super::worker::Worker;
 use super::written::WrittenFiles;
 
 /// How often the ports are looked at while devices are missing.
@@ -130,8 +131,10 @@ impl Scout {
                 Ok(candidates) => {
                     // A port that could not be asked and is gone by now may be there under another name.
                     result.devices.retain(|manned| {
-                        manned.found.probed != Probed::Blocked
-                            || candidates.iter().any(|one| one.address == manned.found.address)
+                        let found = &manned.found;
+                        !found.probed.is_blocked()
+                            || has_own_address(found)
+                            || candidates.iter().any(|one| one.address == found.address)
                     });
                     let new: Vec<Candidate> = candidates
                         .into_iter()
@@ -154,7 +157,7 @@ impl Scout {
                     // The other port of a board that could not be asked may answer yet.
                     known = (result.devices.iter())
                         .map(|manned| match manned.found.probed {
-                            Probed::Blocked => manned.found.address.clone(),
+                            Probed::Blocked(_) => manned.found.address.clone(),
                             Probed::Answers | Probed::Silent => manned.found.key.clone(),
                         })
                         .collect();
@@ -223,7 +226,8 @@ impl Scout {
         );
         let addr = Device::new(worker).start();
         if !claim || self.ask_all || is_one_of_several {
-            found.probed = addr.send(Probe).await.map_or(Probed::Blocked, |Answer(probed)| probed);
+            found.probed =
+                addr.send(Probe).await.map_or_else(|_| Probed::Blocked(panicked()), |Answer(probed)| probed);
         }
         if !claim && found.probed == Probed::Silent {
             tracing::debug!(target = target_index, address = %found.address, "answers no echo: not matched");
@@ -232,6 +236,21 @@ impl Scout {
         let adapter = candidate.connector.adapter();
         Some(Manned { found, adapter, id, addr })
     }
+}
+
+/// Whether its address is the device's own, and not that of a port which may be another one's next. A peripheral is heard
+/// only now and then: that it was not just now says nothing.
+fn has_own_address(found: &Found) -> bool {
+    found.identity.ble.is_some()
+}
+
+fn panicked() -> Cause {
+    Cause::new(
+        Class::Internal,
+        "internal.device_panicked",
+        "expected an answer from the device's actor, it panicked",
+        "this is a defect of flashfleet: please report it",
+    )
 }
 
 /// Why a target's expectation does not hold; `None` where it does.

@@ -6,6 +6,7 @@ mod clock;
 mod commands;
 mod device;
 mod discovery;
+mod probe;
 mod programs;
 mod progress;
 mod reporter;
@@ -17,6 +18,6 @@ mod worker;
 mod written;
 
 pub use discovery::{Found, Survey, TargetSurvey};
+pub use probe::Probed;
 pub use run::{Interrupts, RunOptions, in_system, run, survey};
 pub use source::{InBootloader, RealSource, Source};
-pub use worker::Probed;

@@ -111,7 +111,7 @@ impl Scheduler {
         let plan = Arc::clone(&self.scout.plan);
         let mut surveyed = std::mem::take(&mut self.surveyed);
         surveyed.sort_by_key(|survey| survey.target);
-        let mut unmet_cause = None;
+        let mut closed: Option<(Outcome, Cause)> = None;
         let mut owners: HashMap<String, Vec<String>> = HashMap::new();
         for survey in &surveyed {
             let Some(target) = plan.targets.get(survey.target) else { continue };
@@ -143,11 +143,14 @@ impl Scheduler {
                         cause: cause.clone(),
                     },
                 );
-                unmet_cause.get_or_insert(cause);
+                // Where nobody could look, nobody knows what is there: that speaks for the run, in whatever order.
+                let outcome = Outcome::of_unmet(&cause);
+                if closed.as_ref().is_none_or(|(first, _)| first.worst(outcome) != *first) {
+                    closed = Some((outcome, cause));
+                }
             }
         }
-        if let Some(cause) = unmet_cause {
-            let outcome = if cause.class == Class::Station { Outcome::Station } else { Outcome::NoMatch };
+        if let Some((outcome, cause)) = closed {
             self.close(outcome, cause);
         }
         self.refuse_shared(&owners);

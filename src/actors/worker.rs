@@ -17,6 +17,7 @@ use crate::smp::upload::UploadError;
 use crate::transport::{Connector, Firmware, Link, LinkError, LinkErrorKind};
 
 use super::clock::Clock;
+use super::probe::is_of_this_machine;
 use super::programs::{self, Names};
 use super::progress::Progress;
 use super::reporter::{Reporter, Tell};
@@ -25,9 +26,6 @@ use super::written::WrittenFiles;
 
 /// How long a question waits for its answer while a device is expected back; longer where the plan's `timeout` is.
 const RETURN_QUESTION: Duration = Duration::from_secs(1);
-/// How long opening a port may take that was only found by searching: no deadline runs yet, and one port that hangs must
-/// not hold up the whole run.
-const PROBE_OPEN_WITHIN: Duration = Duration::from_secs(15);
 /// How long closing a link may take at the end.
 const CLOSE_WITHIN: Duration = Duration::from_secs(2);
 /// How long an erase may take: as long as the first chunk of an upload, which erases too.
@@ -47,22 +45,11 @@ pub(super) enum Stop {
     Now,
 }
 
-/// What asking a device for an echo shows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Probed {
-    /// It answers.
-    Answers,
-    /// It does not.
-    Silent,
-    /// It could not be asked: this machine does not let us at its port, or nothing tells it from another board.
-    Blocked,
-}
-
 /// Everything that one device needs.
 #[derive(Debug)]
 pub(super) struct Worker {
     pub id: DeviceId,
-    way: Way,
+    pub(super) way: Way,
     pub options: ClientOptions,
     pub config: FlowConfig,
     pub names: Names,
@@ -112,33 +99,6 @@ impl Worker {
             wrote: false,
             step: 0,
         }
-    }
-
-    /// Whether the device answers an echo. The link of one that does stays open, where no other device needs it.
-    pub(super) async fn probe(&mut self) -> Probed {
-        let question = self.question();
-        let shared = self.way.is_shared();
-        let opened = if shared {
-            self.client().await
-        } else {
-            match timeout(PROBE_OPEN_WITHIN, self.client()).await {
-                Ok(opened) => opened,
-                Err(_elapsed) => return Probed::Silent,
-            }
-        };
-        let probed = match opened {
-            Ok(client) => match client.echo_once(question).await {
-                // A link that others need is not kept while the device waits for its turn.
-                Ok(()) if shared => Probed::Answers,
-                Ok(()) => return Probed::Answers,
-                Err(_) => Probed::Silent,
-            },
-            // Boards that cannot be told apart count as found, too: each gets that as its verdict.
-            Err(error) if is_blocked(error.kind) => Probed::Blocked,
-            Err(_) => Probed::Silent,
-        };
-        self.disconnect().await;
-        probed
     }
 
     /// Walks the flow to its end. The deadline and the stop are obeyed whatever an action does.
@@ -345,7 +305,7 @@ impl Worker {
     }
 
     /// How long one question waits: some links are slower than most, and the plan knows.
-    fn question(&self) -> Duration {
+    pub(super) fn question(&self) -> Duration {
         self.options.timeout.unwrap_or_default().max(RETURN_QUESTION)
     }
 
@@ -492,23 +452,6 @@ impl Worker {
             detail: ended.detail,
         }
     }
-}
-
-/// Whether an error says that nobody could look, and nothing of the device that was looked for.
-fn is_of_this_machine(kind: LinkErrorKind) -> bool {
-    use LinkErrorKind::{
-        AdapterOff, Ambiguous, Busy, Denied, NoAdapter, NoBluetooth, PairingRequired, Unavailable,
-    };
-    matches!(
-        kind,
-        Busy | Denied | Unavailable | NoBluetooth | NoAdapter | AdapterOff | Ambiguous | PairingRequired
-    )
-}
-
-/// Whether an error says that the device is there, and that this machine or this user is not let in.
-fn is_blocked(kind: LinkErrorKind) -> bool {
-    use LinkErrorKind::{Ambiguous, Busy, Denied, PairingRequired};
-    matches!(kind, Busy | Denied | Ambiguous | PairingRequired)
 }
 
 async fn upload(

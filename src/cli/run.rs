@@ -18,7 +18,7 @@ use crate::flow::planned_steps;
 use crate::plan::Plan;
 use crate::report::log::default_journal_path;
 use crate::report::{
-    Destination, Display, OutputPaths, Outputs, ProgressMode, ReporterCore, prepare_outputs,
+    Destination, Display, Outcome, OutputPaths, Outputs, ProgressMode, ReporterCore, prepare_outputs,
 };
 
 /// Match devices, flash them concurrently, report.
@@ -91,7 +91,7 @@ pub fn run(args: &RunArgs, out: &mut dyn Write, err: &mut dyn Write) -> Exit {
         parallel: args.parallel.and_then(|count| usize::try_from(count).ok()),
     };
     if args.dry_run {
-        return dry_run(&plan, options, out, err);
+        return dry_run(&plan, options, Arc::new(RealSource::new()), out, err);
     }
     execute(plan, options, Arc::new(RealSource::new()), &args.outputs, err)
 }
@@ -134,14 +134,14 @@ pub(super) fn execute(
         );
         return Exit::Internal;
     };
-    let exit = Exit::from(finished.outcome());
-    match wire_log.and_then(|log| log.failure()) {
+    let outcome = match wire_log.and_then(|log| log.failure()) {
         Some(cause) => {
             say(err, &cause);
-            if exit == Exit::Passed { Exit::Station } else { exit }
+            finished.outcome().worst(Outcome::Station)
         }
-        None => exit,
-    }
+        None => finished.outcome(),
+    };
+    Exit::from(outcome)
 }
 
 fn outputs(args: &OutputArgs, run_id: &str) -> Result<Outputs, Cause> {
@@ -188,32 +188,40 @@ fn interrupts() -> Interrupts {
     receiver
 }
 
-fn dry_run(plan: &Arc<Plan>, options: RunOptions, out: &mut dyn Write, err: &mut dyn Write) -> Exit {
-    let source = Arc::new(RealSource::new());
+fn dry_run(
+    plan: &Arc<Plan>,
+    options: RunOptions,
+    source: Arc<dyn Source>,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> Exit {
     let core = ReporterCore::new(Outputs::default(), Display::hidden());
     let survey = crate::actors::in_system(crate::actors::survey(Arc::clone(plan), options, source, core));
     if let Err(error) = print_survey(plan, &survey, out) {
         // A reader that went away, as with `| head`, has seen what it wanted.
         tracing::debug!(%error, "standard output is closed");
     }
-    let found = || survey.targets.iter().flat_map(|target| &target.found);
-    let is_shared = |found: &Found| !survey.others(found).is_empty();
-    let mut exit = if found().any(|found| found.probed == Probed::Blocked && !is_shared(found)) {
-        Exit::Station
-    } else if found().any(|found| found.probed == Probed::Silent || is_shared(found)) {
-        Exit::NotPassed
-    } else {
-        Exit::Passed
-    };
-    for cause in survey.targets.iter().filter_map(|target| target.unmet.as_ref()) {
-        say(err, cause);
-        exit = if cause.class == Class::Station || exit == Exit::Station {
-            Exit::Station
-        } else {
-            Exit::NoMatch
-        };
+    let mut outcome = Outcome::Passed;
+    for surveyed in &survey.targets {
+        for found in &surveyed.found {
+            outcome = outcome.worst(promise(&survey, found));
+        }
+        if let Some(cause) = &surveyed.unmet {
+            say(err, cause);
+            outcome = outcome.worst(Outcome::of_unmet(cause));
+        }
     }
-    exit
+    Exit::from(outcome)
+}
+
+/// What a run would come to for a device, as far as is known.
+fn promise(survey: &Survey, found: &Found) -> Outcome {
+    match &found.probed {
+        _ if !survey.others(found).is_empty() => Outcome::NotPassed,
+        Probed::Answers => Outcome::Passed,
+        Probed::Silent => Outcome::NotPassed,
+        Probed::Blocked(cause) => Outcome::of_device(cause),
+    }
 }
 
 fn print_survey(plan: &Plan, survey: &Survey, out: &mut dyn Write) -> std::io::Result<()> {
@@ -232,15 +240,17 @@ fn print_survey(plan: &Plan, survey: &Survey, out: &mut dyn Write) -> std::io::R
         for found in &surveyed.found {
             let slot = found.identity.slot_name().map_or_else(String::new, |slot| format!(" ({slot})"));
             let others = survey.others(found);
-            let plan = match found.probed {
+            let plan = match &found.probed {
                 _ if !others.is_empty() => {
-                    format!("refused, as {} matches it, too: make the targets' match narrower", others.join(" and "))
+                    format!(
+                        "refused, as {} matches it, too: make the targets' match narrower",
+                        others.join(" and ")
+                    )
                 }
                 Probed::Answers => steps.join(", "),
                 Probed::Silent => "does not answer".to_owned(),
-                Probed::Blocked => {
-                    "its port could not be opened: held by another program, no permission, or not to be told from another"
-                        .to_owned()
+                Probed::Blocked(cause) => {
+                    format!("cannot be asked: {} [{}]\n    help: {}", cause.message, cause.code, cause.help)
                 }
             };
             writeln!(out, "  {}{slot}: {plan}", found.address)?;
@@ -250,4 +260,44 @@ fn print_survey(plan: &Plan, survey: &Survey, out: &mut dyn Write) -> std::io::R
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sim::{Air, BlePermission, BleSpec, Fleet, SimSpec, SimTransport};
+    use crate::transport::Discovery;
+
+    /// A dry run over the peripherals of one adapter.
+    fn dry(permission: BlePermission, adapter_on: bool) -> (Exit, String, String) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("plan.yaml");
+        let text = "version: 1\nname: air\nimages: { app: { file: app.bin } }\n\
+                    targets: [{ name: line, match: { ble: \"device-1\" }, discover: 2s, expect: 1 }]\n";
+        std::fs::write(&path, text).unwrap();
+        let image = crate::image::ImageBuilder::new().version("2.0.0").payload(&[0x5a; 3000]).build();
+        std::fs::write(folder.path().join("app.bin"), image).unwrap();
+        let plan = Arc::new(crate::plan::load(&path).unwrap());
+        let ble = BleSpec { permission, ..BleSpec::default() };
+        let spec = SimSpec { transport: SimTransport::Ble, ble, ..SimSpec::default() };
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let (air, fleet) = (Air::new(1), Fleet::new(&spec).unwrap());
+        air.add(&fleet);
+        air.power(0, adapter_on);
+        let source = Arc::new(RealSource::with_discovery(Discovery::new().with_central(air)));
+        let exit = dry_run(&plan, RunOptions::default(), source, &mut out, &mut err);
+        (exit, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
+    }
+
+    #[test]
+    fn a_dry_run_tells_what_a_run_would_come_to_for_a_peripheral_and_why() {
+        let (exit, out, err) = dry(BlePermission::Open, true);
+        assert_eq!((exit, &*err), (Exit::Passed, ""), "{out}");
+        let (exit, out, err) = dry(BlePermission::Authenticated, true);
+        assert_eq!((exit, &*err), (Exit::NotPassed, ""), "{out}");
+        assert!(out.contains("[device.pairing_required]") && out.contains("help: bond this"), "{out}");
+        let (exit, out, err) = dry(BlePermission::Open, false);
+        assert_eq!(exit, Exit::Station, "{out}");
+        assert!(err.contains("station.adapter_off"), "{err}");
+    }
 }

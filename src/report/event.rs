@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::cause::Cause;
+use crate::cause::{Cause, Class};
 use crate::identity::Identity;
 
 /// The name of the format, in the first event.
@@ -86,6 +86,23 @@ impl Outcome {
     #[must_use]
     pub fn worst(self, other: Self) -> Self {
         if other.severity() > self.severity() { other } else { self }
+    }
+
+    /// What a device that could not pass for this cause makes of a run.
+    #[must_use]
+    pub fn of_device(cause: &Cause) -> Self {
+        match cause.class {
+            Class::Internal => Self::Internal,
+            Class::Station => Self::Station,
+            Class::Plan | Class::Image | Class::Device | Class::Link => Self::NotPassed,
+        }
+    }
+
+    /// What a target without the devices that it expects makes of a run: where this machine could not look, nobody knows
+    /// what is there.
+    #[must_use]
+    pub fn of_unmet(cause: &Cause) -> Self {
+        if cause.class == Class::Station { Self::Station } else { Self::NoMatch }
     }
 
     fn severity(self) -> u8 {

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::event::{DeviceId, ImageOutcome, Outcome, StepDetail, Verdict};
-use crate::cause::{Cause, Class};
+use crate::cause::Cause;
 use crate::identity::Identity;
 
 /// The name of the format.
@@ -253,18 +253,17 @@ impl Report {
 }
 
 pub(super) fn implied_outcome(devices: &[DeviceReport], targets_unmet: &[UnmetTarget]) -> Outcome {
-    let unmet = if targets_unmet.is_empty() { Outcome::Passed } else { Outcome::NoMatch };
-    devices.iter().map(outcome_of).fold(unmet, Outcome::worst)
+    let unmet = targets_unmet.iter().map(|unmet| Outcome::of_unmet(&unmet.cause));
+    devices.iter().map(outcome_of).chain(unmet).fold(Outcome::Passed, Outcome::worst)
 }
 
 fn outcome_of(device: &DeviceReport) -> Outcome {
-    match (device.verdict, device.cause.as_ref().map(|cause| cause.class)) {
-        (Verdict::Passed, _) => Outcome::Passed,
-        (_, Some(Class::Internal)) => Outcome::Internal,
+    let outcome = device.cause.as_ref().map_or(Outcome::NotPassed, Outcome::of_device);
+    match device.verdict {
+        Verdict::Passed => Outcome::Passed,
         // Nobody came to an aborted device, or a person called the work on it off: that is no trouble of the station.
-        (Verdict::Aborted, _) => Outcome::NotPassed,
-        (_, Some(Class::Station)) => Outcome::Station,
-        _ => Outcome::NotPassed,
+        Verdict::Aborted if outcome != Outcome::Internal => Outcome::NotPassed,
+        _ => outcome,
     }
 }
 

@@ -127,7 +127,7 @@ fn a_port_that_another_process_holds_is_station_trouble_and_the_holder_is_named(
     let message = report["devices"][0]["cause"]["message"].as_str().expect("a message").to_owned();
     assert!(message.contains("flock"), "{message}");
     assert_eq!(dry.exit, 102, "{}", dry.out);
-    assert!(dry.out.contains("could not be opened"), "{}", dry.out);
+    assert!(dry.out.contains("[station.port_busy]") && dry.out.contains("flock"), "{}", dry.out);
     assert_eq!(report["devices"][0]["changed"], false);
 }
 

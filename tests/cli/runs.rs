@@ -183,3 +183,21 @@ fn a_trace_is_one_wire_log_for_each_device() {
         );
     }
 }
+
+#[test]
+fn a_trace_that_cannot_be_written_is_trouble_of_the_station_beside_a_device_that_does_not_pass() {
+    let station = Station::new();
+    station.plan(&simulated("count: 1, boot_ms: 50, fault: { crash_on_test_boot: true }"));
+    let (said, _) = station.run(&["--trace", "wire"]);
+    assert_eq!(said.exit, 100, "{}", said.err);
+    // A folder in the log's place: this cannot be seen before the device is there.
+    for log in std::fs::read_dir(station.path("wire")).expect("a folder") {
+        let log = log.expect("an entry").path();
+        std::fs::remove_file(&log).expect("a log");
+        std::fs::create_dir(&log).expect("a folder");
+    }
+    let (said, report) = station.run(&["--trace", "wire"]);
+    assert_eq!(said.exit, 102, "{}", said.err);
+    assert!(said.err.contains("station.cannot_write"), "{}", said.err);
+    assert_eq!(report.expect("a report")["run"]["exit_code"], 100, "the devices' own");
+}

@@ -168,6 +168,61 @@ fn an_adapter_that_is_switched_off_in_mid_transfer_is_trouble_of_the_station() {
     });
 }
 
+#[test]
+fn an_adapter_that_is_off_all_the_time_is_trouble_of_the_station() {
+    in_virtual_time(async {
+        let reach = Reach::new(1, &spec(1, BleSpec::default()));
+        reach.air.power(0, false);
+        let finished = reach.run().await;
+        let run = &finished.report.run;
+        assert_eq!(
+            (run.exit_code, &*run.cause.as_ref().expect("a cause").code),
+            (102, "station.adapter_off")
+        );
+    });
+}
+
+/// An adapter that is switched off as soon as a device is being connected, after it was heard.
+#[test]
+fn an_adapter_that_is_switched_off_between_the_scan_and_the_echo_is_trouble_of_the_station() {
+    for most in [Some(2), None] {
+        in_virtual_time(async {
+            let mut reach = Reach::new(1, &spec(2, BleSpec::default()));
+            reach.line.plan.targets[0].expect = Expect { min: 2, max: most };
+            let devices = [reach.fleet.device(0), reach.fleet.device(1)];
+            let air = Arc::clone(&reach.air);
+            let switched = tokio::spawn(async move {
+                while !devices.iter().any(|device| device.is_connected()) {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+                air.power(0, false);
+            });
+            let finished = reach.run().await;
+            switched.await.unwrap();
+            assert_eq!(finished.report.run.exit_code, 102, "{most:?}: {:?}", finished.report.run.cause);
+            for index in 0..2 {
+                let off = (Verdict::Error, "station.adapter_off".to_owned());
+                assert_eq!(reach.of(&finished, index), off, "{most:?}");
+                assert_eq!(reach.fleet.device(index).bytes_written(), 0);
+            }
+        });
+    }
+}
+
+/// More devices are expected than come, so it is looked again until the time is over.
+#[test]
+fn a_peripheral_that_wants_a_bond_stays_in_the_report_though_it_is_not_heard_again() {
+    in_virtual_time(async {
+        let ble = BleSpec { permission: BlePermission::Encrypted, ..BleSpec::default() };
+        let mut reach = Reach::new(1, &spec(1, ble));
+        reach.line.plan.targets[0].expect = Expect { min: 2, max: Some(4) };
+        let finished = reach.run().await;
+        assert_eq!(finished.report.targets_unmet[0].found, 1);
+        assert_eq!(reach.of(&finished, 0).0, Verdict::Aborted);
+        assert_eq!(finished.report.run.exit_code, 4);
+    });
+}
+
 /// Several adapters share the work, and no more than `per_adapter` devices are connected to one.
 #[test]
 fn adapters_share_the_devices_up_to_their_limit() {

@@ -1,9 +1,16 @@
 //! What the plan's policy and its expectations allow, and what they hold back.
 
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use flashfleet::actors::Source;
+use flashfleet::cause::{Cause, Class};
 use flashfleet::identity::{Identity, UsbIdentity};
-use flashfleet::plan::{Expect, StopAfter};
+use flashfleet::plan::{Expect, StopAfter, Target};
 use flashfleet::report::{EventKind, Outcome, Verdict};
 use flashfleet::sim::{FaultSpec, Fleet, SimSpec};
+use flashfleet::transport::Candidate;
+use tokio::sync::mpsc;
 
 use super::line::{Line, candidate, in_virtual_time};
 
@@ -59,6 +66,39 @@ fn fewer_or_more_devices_than_expected_means_that_nothing_is_written() {
                 (0..8)
                     .all(|index| line.device(index).bytes_written() == 0 && line.device(index).boots() == 0)
             );
+        });
+    }
+}
+
+/// Where one target finds nothing, and nobody can look for another one's devices.
+struct NobodyLooksFor(&'static str);
+
+#[async_trait]
+impl Source for NobodyLooksFor {
+    async fn candidates(&self, target: &Target) -> Result<Vec<Candidate>, Cause> {
+        if target.name != self.0 {
+            return Ok(Vec::new());
+        }
+        let said = "expected the system's Bluetooth service, it cannot be reached";
+        Err(Cause::new(Class::Station, "station.no_bluetooth", said, "start it"))
+    }
+}
+
+#[test]
+fn a_machine_that_cannot_look_speaks_before_a_target_without_devices_in_either_order() {
+    for blind in ["first", "second"] {
+        in_virtual_time(async {
+            let mut line = Line::of(Vec::new());
+            let target = line.plan.targets.remove(0);
+            let named = |name: &str| Target { name: name.to_owned(), ..target.clone() };
+            line.plan.targets = vec![named("first"), named("second")];
+            let finished = line.run_from(Arc::new(NobodyLooksFor(blind)), mpsc::unbounded_channel().1).await;
+            let run = &finished.report.run;
+            assert_eq!((run.outcome, run.exit_code), (Outcome::Station, 102), "{blind}");
+            assert_eq!(run.cause.as_ref().expect("a cause").code, "station.no_bluetooth", "{blind}");
+            assert_eq!(finished.report.implied_outcome(), Outcome::Station, "{blind}");
+            let unmet: Vec<_> = finished.report.targets_unmet.iter().map(|unmet| &*unmet.target).collect();
+            assert_eq!(unmet, ["first", "second"]);
         });
     }
 }

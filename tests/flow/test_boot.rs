@@ -61,16 +61,24 @@ fn the_recovery_program_runs_once_and_the_truth_is_read_afterwards() {
 
 #[test]
 fn a_device_that_never_returned_is_told_with_how_it_left_also_where_recovery_failed() {
-    let trouble = Cause::new(Class::Station, "station.recover_failed", "expected it to exit with 0", "look");
-    let mut board =
-        Board { boot: Boot::Hangs, instead: vec![("recover", Outcome::Failed(trouble))], ..Board::new() };
-    let mut config = config(default_steps());
-    config.can_recover = true;
-    let walk = walk(&mut board, &config);
-    assert_eq!(walk.code(), "device.never_returned");
-    let message = &walk.result.cause.as_ref().unwrap().message;
-    assert!(message.contains("it fell silent") && message.contains("recovery program failed"), "{message}");
-    assert_eq!(walk.ended.last().unwrap().detail.left, Some(Departure::Silent));
+    // In words that fit a port, a network address and a peripheral.
+    for (left, seen) in [
+        (Departure::Silent, "it fell silent and it did not come back"),
+        (Departure::Gone, "it went away and it did not come back"),
+        (Departure::None, "it was never seen to leave and it did not come back"),
+    ] {
+        let trouble =
+            Cause::new(Class::Station, "station.recover_failed", "expected it to exit with 0", "look");
+        let instead = vec![("recover", Outcome::Failed(trouble))];
+        let mut board = Board { boot: Boot::Hangs, left, instead, ..Board::new() };
+        let mut config = config(default_steps());
+        config.can_recover = true;
+        let walk = walk(&mut board, &config);
+        assert_eq!(walk.code(), "device.never_returned");
+        let message = &walk.result.cause.as_ref().unwrap().message;
+        assert!(message.contains(seen) && message.contains("recovery program failed"), "{message}");
+        assert_eq!(walk.ended.last().unwrap().detail.left, Some(left));
+    }
 }
 
 #[test]

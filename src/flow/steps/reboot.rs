@@ -153,7 +153,7 @@ impl Reboot {
 
     fn never_returned(&self, facts: &Facts) -> Cause {
         let seen = match self.left {
-            Departure::Gone => "its port vanished",
+            Departure::Gone => "it went away",
             Departure::Silent => "it fell silent",
             Departure::None => "it was never seen to leave",
         };

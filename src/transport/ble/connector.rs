@@ -10,8 +10,8 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::super::link::{Connector, Link, LinkError, LinkErrorKind};
 use super::central::{Gatt, Peripheral, PeripheralEvent, SMP_CHARACTERISTIC, SMP_SERVICE};
-use super::errors::{disconnected, limited, not_paired, not_smp};
-use super::hub::{BleHub, CALL_WITHIN, lock};
+use super::errors::{asked, disconnected, limited, not_paired, not_smp};
+use super::hub::{BleHub, lock};
 use super::link::{ATT_HEADER, BleLink, Hold, SMALLEST_MTU};
 use super::locate::{Located, Wanted};
 use crate::plan::Auto;
@@ -157,7 +157,7 @@ impl Attempt {
         let turn = Arc::clone(&radio.turn).lock_owned().await;
         radio.must_be_on().await?;
         let find = radio.adapter.peripheral(&address);
-        let peripheral = limited("find the peripheral", CALL_WITHIN, find).await?;
+        let peripheral = asked("find the peripheral", find).await?;
         let hold = Hold { hub: Arc::clone(&self.hub), peripheral, address, door };
         let half = Half { hold: Some(hold), turn: Some(turn) };
         half.open(self.mtu).await.inspect(|_| lock(&self.state).connected = Some(Instant::now()))

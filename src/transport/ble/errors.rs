@@ -8,6 +8,10 @@ use tokio::time::timeout;
 
 use super::super::link::{LinkError, LinkErrorKind};
 
+/// How long a call may take that only asks the system and puts nothing on the air. BlueZ answers within milliseconds; a
+/// busy one was seen to take two seconds.
+pub(super) const CALL_WITHIN: Duration = Duration::from_secs(10);
+
 /// The system has no Bluetooth service: no D-Bus daemon, no BlueZ, or they do not let this user in.
 pub fn no_daemon(said: impl Display) -> LinkError {
     let help = if cfg!(target_os = "linux") {
@@ -84,7 +88,7 @@ pub fn not_smp(address: &str, missing: impl Display) -> LinkError {
     )
 }
 
-/// A call to the system, or to the device by way of it, that did not come back.
+/// A call to the device by way of the system that did not come back.
 pub fn hung(what: &str, within: Duration) -> LinkError {
     LinkError::new(
         LinkErrorKind::Io,
@@ -93,11 +97,32 @@ pub fn hung(what: &str, within: Duration) -> LinkError {
     )
 }
 
-/// Gives `call` this much time and no more.
+/// A call that asks only this machine, and did not come back.
+pub fn service_hangs(what: &str, within: Duration) -> LinkError {
+    LinkError::new(
+        LinkErrorKind::Unavailable,
+        format!(
+            "expected the system's Bluetooth service to {what} within {} s, it did not",
+            within.as_secs_f32()
+        ),
+        "restart Bluetooth (`sudo systemctl restart bluetooth`); where that does not help, unplug the adapter and plug it in \
+         again",
+    )
+}
+
+/// Gives a `call` to the device this much time and no more.
 pub(super) async fn limited<T>(
     what: &str,
     within: Duration,
     call: impl Future<Output = Result<T, LinkError>>,
 ) -> Result<T, LinkError> {
     timeout(within, call).await.unwrap_or_else(|_elapsed| Err(hung(what, within)))
+}
+
+/// Gives a `call` that asks only this machine its time and no more.
+pub(super) async fn asked<T>(
+    what: &str,
+    call: impl Future<Output = Result<T, LinkError>>,
+) -> Result<T, LinkError> {
+    timeout(CALL_WITHIN, call).await.unwrap_or_else(|_elapsed| Err(service_hangs(what, CALL_WITHIN)))
 }

@@ -17,11 +17,8 @@ use tokio::time::{Instant, sleep};
 
 use super::super::link::LinkError;
 use super::central::{Adapter, Advertisement, Central};
-use super::errors::{adapter_off, limited, no_adapter};
+use super::errors::{adapter_off, asked, no_adapter};
 
-/// How long a call may take that only asks the system and puts nothing on the air. BlueZ answers within milliseconds; a
-/// busy one was seen to take two seconds.
-pub(super) const CALL_WITHIN: Duration = Duration::from_secs(10);
 /// How long an adapter listens before others get their turn: several times the longest usual advertising interval (1 s).
 const BURST: Duration = Duration::from_secs(3);
 /// How often a listening adapter is asked for what it heard.
@@ -100,7 +97,7 @@ impl Radio {
     }
 
     pub(super) async fn must_be_on(&self) -> Result<(), LinkError> {
-        let ask = limited("tell whether the adapter is on", CALL_WITHIN, self.adapter.is_powered());
+        let ask = asked("tell whether the adapter is on", self.adapter.is_powered());
         if ask.await? { Ok(()) } else { Err(adapter_off(self.name())) }
     }
 
@@ -118,7 +115,7 @@ struct Scan {
 impl Scan {
     async fn stop(mut self) -> Result<(), LinkError> {
         let _turn = self.turn.take();
-        limited("end a scan", CALL_WITHIN, self.adapter.stop_scan()).await
+        asked("end a scan", self.adapter.stop_scan()).await
     }
 }
 
@@ -130,7 +127,7 @@ impl Drop for Scan {
         let adapter = Arc::clone(&self.adapter);
         runtime.spawn(async move {
             // Nobody waits for it any more, and the next one to scan will see the trouble.
-            let _ = limited("end a scan", CALL_WITHIN, adapter.stop_scan()).await;
+            let _ = asked("end a scan", adapter.stop_scan()).await;
             drop(turn);
         });
     }
@@ -152,7 +149,7 @@ impl BleHub {
     /// # Errors
     /// No Bluetooth service, no adapter.
     pub(super) async fn radios(&self) -> Result<Vec<Arc<Radio>>, LinkError> {
-        let adapters = limited("list its Bluetooth adapters", CALL_WITHIN, self.central.adapters()).await?;
+        let adapters = asked("list its Bluetooth adapters", self.central.adapters()).await?;
         if adapters.is_empty() {
             return Err(no_adapter());
         }
@@ -212,7 +209,8 @@ impl BleHub {
             let turn = Arc::clone(&radio.turn).lock_owned().await;
             let left = until.saturating_sub(radio.listened());
             if left.is_zero() {
-                return Ok(());
+                // Also where there was no time to listen: an adapter that is off has not heard that nobody is there.
+                return radio.must_be_on().await;
             }
             self.burst(radio, turn, left.min(BURST)).await?;
         }
@@ -226,12 +224,12 @@ impl BleHub {
     ) -> Result<(), LinkError> {
         radio.must_be_on().await?;
         let scan = Scan { adapter: Arc::clone(&radio.adapter), turn: Some(turn) };
-        limited("start a scan", CALL_WITHIN, radio.adapter.start_scan()).await?;
+        asked("start a scan", radio.adapter.start_scan()).await?;
         let begin = Instant::now();
         let mut counted = Duration::ZERO;
         while counted < within {
             sleep((within - counted).min(POLL)).await;
-            let heard = limited("tell what it hears", CALL_WITHIN, radio.adapter.heard()).await?;
+            let heard = asked("tell what it hears", radio.adapter.heard()).await?;
             // A system that is slow to answer listens all the same.
             let listened = begin.elapsed();
             *lock(&radio.listened) += listened - counted;

@@ -21,6 +21,7 @@ pub use connector::BleConnector;
 pub(super) use discover::{candidates, find};
 pub use errors::{
     adapter_off, disconnected, hung, no_adapter, no_daemon, no_such_peripheral, not_paired, not_smp,
+    service_hangs,
 };
 pub use hub::{BleHub, Sighting};
 pub use matching::{BleMatch, matches_ble};

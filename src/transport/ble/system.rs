@@ -312,7 +312,7 @@ impl SystemPeripheral {
                         // Looked at every second anyway.
                         _ => {}
                     },
-                    _ = looks.tick() => match timeout(super::hub::CALL_WITHIN, peripheral.is_connected()).await {
+                    _ = looks.tick() => match timeout(super::errors::CALL_WITHIN, peripheral.is_connected()).await {
                         Ok(Ok(true)) => {}
                         Ok(Ok(false)) => break "the connection ended",
                         Ok(Err(_)) => break "the system does not know it any more",
