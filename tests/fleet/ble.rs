@@ -209,20 +209,6 @@ fn an_adapter_that_is_switched_off_between_the_scan_and_the_echo_is_trouble_of_t
     }
 }
 
-/// More devices are expected than come, so it is looked again until the time is over.
-#[test]
-fn a_peripheral_that_wants_a_bond_stays_in_the_report_though_it_is_not_heard_again() {
-    in_virtual_time(async {
-        let ble = BleSpec { permission: BlePermission::Encrypted, ..BleSpec::default() };
-        let mut reach = Reach::new(1, &spec(1, ble));
-        reach.line.plan.targets[0].expect = Expect { min: 2, max: Some(4) };
-        let finished = reach.run().await;
-        assert_eq!(finished.report.targets_unmet[0].found, 1);
-        assert_eq!(reach.of(&finished, 0).0, Verdict::Aborted);
-        assert_eq!(finished.report.run.exit_code, 4);
-    });
-}
-
 /// Several adapters share the work, and no more than `per_adapter` devices are connected to one.
 #[test]
 fn adapters_share_the_devices_up_to_their_limit() {
