@@ -17,8 +17,9 @@ use crate::cause::{Cause, Class};
 
 /// How long a server may take for an answer.
 const ANSWER: Duration = Duration::from_secs(10);
-/// How long a board waits for the port that it had; then it takes another one.
-const PLACE: Duration = Duration::from_secs(3);
+/// How long a board waits for the port that it had; then it takes another one. A kernel that is busy may need seconds to
+/// let a port go, and shows what was in it until then: in another port the board would look like its own twin.
+const PLACE: Duration = Duration::from_secs(20);
 /// `USB_SPEED_SUPER` of `enum usb_device_speed`.
 const SPEED_SUPER: u32 = 5;
 
