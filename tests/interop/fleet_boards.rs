@@ -214,7 +214,7 @@ fn assert_listed(list: &Value, terminals: &[Terminal]) {
         let expected = if index < FLEET / 2 { ("jigs", "benches") } else { ("benches", "jigs") };
         assert!(matching.len() == 1 && matching[0]["target"] == expected.0, "{address}: {list:#}");
         assert!(other.len() == 1 && other[0]["target"] == expected.1, "{address}: {list:#}");
-        assert_eq!(other[0]["key"], "port", "{address}: {list:#}");
+        assert_eq!(other[0]["mismatches"][0]["key"], "port", "{address}: {list:#}");
     }
     for target in array(&list["targets"]) {
         assert_eq!((&target["listed"], &target["matching"]), (&true.into(), &(FLEET / 2).into()), "{list:#}");
