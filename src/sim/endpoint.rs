@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
 use super::fleet::Cell;
@@ -190,4 +191,24 @@ pub(super) async fn run_unheard(cell: &Cell, done: impl Future<Output = ()>) {
             () = wait_for(cell, at, changed) => {}
         }
     }
+}
+
+/// Listens for TCP connections without waiting for the runtime.
+pub(super) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let listener = std::net::TcpListener::bind(address)?;
+    listener.set_nonblocking(true)?;
+    TcpListener::from_std(listener)
+}
+
+/// Lets the device run until somebody connects; what it says meanwhile is lost.
+pub(super) async fn accept_unheard(cell: &Cell, listener: &TcpListener) -> Option<TcpStream> {
+    let mut accepted = None;
+    run_unheard(cell, async {
+        while accepted.is_none() {
+            // A connection that is gone before it was accepted is none.
+            accepted = listener.accept().await.ok();
+        }
+    })
+    .await;
+    accepted.map(|(stream, _)| stream)
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tokio::net::{TcpListener, TcpStream};
 
-use super::endpoint::{Endpoint, Line, SharedAddress, carry, run_unheard};
+use super::endpoint::{Endpoint, Line, SharedAddress, accept_unheard, carry, listen};
 use super::fleet::Cell;
 
 impl Line for TcpStream {
@@ -25,21 +25,11 @@ impl Line for TcpStream {
 
 /// Listens at `address`. The server stays when the device vanishes: its line is silent then.
 pub(super) fn serve(cell: Arc<Cell>, address: SocketAddr) -> io::Result<Endpoint> {
-    let listener = std::net::TcpListener::bind(address)?;
-    listener.set_nonblocking(true)?;
-    let listener = TcpListener::from_std(listener)?;
+    let listener = listen(address)?;
     let address = SharedAddress::new(format!("tcp:{}", listener.local_addr()?));
     let task = tokio::spawn(async move {
         loop {
-            let mut accepted = None;
-            run_unheard(&cell, async {
-                while accepted.is_none() {
-                    // A connection that is gone before it was accepted is none.
-                    accepted = listener.accept().await.ok();
-                }
-            })
-            .await;
-            if let Some((stream, _)) = accepted {
+            if let Some(stream) = accept_unheard(&cell, &listener).await {
                 tokio::select! {
                     () = serve_one(&cell, &stream) => {}
                     () = refuse_others(&listener) => {}

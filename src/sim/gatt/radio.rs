@@ -5,12 +5,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
 use super::protocol::{Advertisement, FromRadio, ToRadio};
-use crate::sim::endpoint::{Endpoint, SharedAddress, run_unheard, wait_for};
+use crate::sim::endpoint::{Endpoint, SharedAddress, accept_unheard, listen, wait_for};
 use crate::sim::fleet::Cell;
 use crate::smp::Time;
 
@@ -21,21 +21,11 @@ const READ_AHEAD: usize = 16;
 
 /// Listens at `address` for one radio at a time.
 pub(in crate::sim) fn serve(cell: Arc<Cell>, address: SocketAddr) -> io::Result<Endpoint> {
-    let listener = std::net::TcpListener::bind(address)?;
-    listener.set_nonblocking(true)?;
-    let listener = TcpListener::from_std(listener)?;
+    let listener = listen(address)?;
     let address = SharedAddress::new(format!("radio:{}", listener.local_addr()?));
     let task = tokio::spawn(async move {
         loop {
-            let mut accepted = None;
-            run_unheard(&cell, async {
-                while accepted.is_none() {
-                    // A connection that is gone before it was accepted is none.
-                    accepted = listener.accept().await.ok();
-                }
-            })
-            .await;
-            if let Some((stream, _)) = accepted {
+            if let Some(stream) = accept_unheard(&cell, &listener).await {
                 // A radio that is gone, or says what no radio says, takes its central with it; another may come.
                 let _ = serve_radio(&cell, stream).await;
                 cell.device().central_leaves(cell.now());
