@@ -28,7 +28,7 @@ use crate::report::{Display, Finished, Outputs, ReporterCore};
 ///
 /// assert_eq!(report.summary.passed, 3);
 /// let after = report.devices[0].images[0].after.as_ref();
-/// assert_eq!(after.and_then(|after| after.version.as_deref()), Some("2.0.0"));
+/// assert_eq!(after.map(|after| after.version.as_str()), Some("2.0.0"));
 /// # Ok::<(), flashfleet::cause::Cause>(())
 /// ```
 pub struct Run {
