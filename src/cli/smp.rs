@@ -20,6 +20,7 @@ use crate::cause::{Cause, Class};
 use crate::client::{Client, ClientOptions, Conversation};
 use crate::exit::Exit;
 use crate::plan::LinkOptions;
+use crate::smp::Version;
 use crate::transport::{Address, AddressError, Candidate, Discovery};
 
 mod commands;
@@ -47,6 +48,15 @@ pub struct SmpArgs {
     /// Write a wire log into this folder.
     #[arg(long, value_name = "DIR", global = true)]
     trace: Option<PathBuf>,
+    /// Version of the protocol. In version 1 the device tells fewer errors apart.
+    #[arg(
+        long,
+        value_name = "1|2",
+        global = true,
+        default_value_t = 2,
+        value_parser = clap::value_parser!(u8).range(1..=2)
+    )]
+    protocol: u8,
     /// Management group and command.
     #[command(subcommand)]
     group: Group,
@@ -91,12 +101,14 @@ fn try_run(args: &SmpArgs, out: &mut dyn Write) -> Result<Option<Told>, Cause> {
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(station)?;
     let link = args.link.options();
+    let protocol = if args.protocol == 1 { Version::V1 } else { Version::V2 };
+    let options = ClientOptions { protocol, ..ClientOptions::from(&link) };
     let told = runtime.block_on(async {
         let mut signals = Signals::listen().map_err(station)?;
         tokio::select! {
             biased;
             () = signals.next() => Ok(None),
-            told = converse(&address, &link, group, out) => told.map(Some),
+            told = converse(&address, (&link, &options), group, out) => told.map(Some),
         }
     })?;
     match wire_log.and_then(|log| log.failure()) {
@@ -107,12 +119,12 @@ fn try_run(args: &SmpArgs, out: &mut dyn Write) -> Result<Option<Told>, Cause> {
 
 async fn converse(
     address: &Address,
-    link: &LinkOptions,
+    (link, options): (&LinkOptions, &ClientOptions),
     command: commands::Prepared<'_>,
     out: &mut dyn Write,
 ) -> Result<Told, Cause> {
     let ports = Discovery::new().find(address, link).await?;
-    let mut client = open(&ports, link).await?;
+    let mut client = open(&ports, options).await?;
     let told = execute::execute(&mut client, command, out).await;
     client.close().await;
     told
@@ -122,8 +134,7 @@ async fn converse(
 ///
 /// # Errors
 /// Why the one port cannot be opened; of several, what is wrong with the first, where none answers.
-async fn open(ports: &[Candidate], link: &LinkOptions) -> Result<Client, Cause> {
-    let options = ClientOptions::from(link);
+async fn open(ports: &[Candidate], options: &ClientOptions) -> Result<Client, Cause> {
     let within = options.timeout.unwrap_or(ANSWER_WITHIN);
     let mut trouble = None;
     for port in ports {
@@ -188,7 +199,7 @@ mod tests {
         held.refuse(LinkError::new(LinkErrorKind::Busy, "held", "let go"));
         let _listens = silent.prepare();
         let ports = [port(held), port(silent), port(fleet.connector(0))];
-        let mut client = open(&ports, &LinkOptions::default()).await.unwrap();
+        let mut client = open(&ports, &ClientOptions::default()).await.unwrap();
         assert_eq!(client.echo("hi".to_owned()).await.unwrap(), "hi");
     }
 
@@ -197,7 +208,7 @@ mod tests {
         let (silent, held) = (memory("silent"), memory("held"));
         let _listens = silent.prepare();
         held.refuse(LinkError::new(LinkErrorKind::Busy, "held", "let go"));
-        let cause = open(&[port(silent), port(held)], &LinkOptions::default()).await.unwrap_err();
+        let cause = open(&[port(silent), port(held)], &ClientOptions::default()).await.unwrap_err();
         assert_eq!(cause.code, "link.no_answer");
     }
 
@@ -205,7 +216,7 @@ mod tests {
     async fn a_device_with_one_port_hears_nothing_but_the_command() {
         let silent = memory("silent");
         let mut peer = silent.prepare();
-        let client = open(&[port(silent)], &LinkOptions::default()).await.unwrap();
+        let client = open(&[port(silent)], &ClientOptions::default()).await.unwrap();
         client.close().await;
         assert!(peer.recv().await.is_none());
     }
