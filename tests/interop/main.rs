@@ -46,6 +46,7 @@ mod record;
 mod record_board;
 #[path = "../rig/report.rs"]
 mod report;
+mod rig_mps2;
 mod rig_tests;
 mod terminal;
 #[path = "../rig/uart.rs"]
