@@ -1,6 +1,7 @@
 //! Every command of every group that a server offers, through `flashfleet smp --json`, held against what smpclient reads
 //! in the answers of the same server (`survey.py`). Which servers there are is `real_servers.rs`'s.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 
@@ -26,7 +27,9 @@ pub(crate) fn smpclient(servers: &[Asked]) -> Result<Vec<Answers>> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/rig/survey.py");
     let servers: Vec<_> = servers
         .iter()
-        .map(|server| json!({ "address": server.address, "groups": server.groups, "version": server.version }))
+        .map(
+            |server| json!({ "address": server.address, "groups": server.groups, "version": server.version }),
+        )
         .collect();
     let servers = Value::from(servers).to_string();
     let printed = run(Command::new(python()?).arg(script).arg(servers), "are the servers up?")?;
@@ -151,26 +154,27 @@ fn expected(command: &str, answer: &Value) -> Value {
     }
 }
 
-/// Whether both are the same, as far as they can be: the server's counters and stacks grow from one question to the next.
+/// Whether both are the same, as far as they can be: the server's counters and stacks grow from one question to the next,
+/// and a task's state changes.
 fn same(command: &str, told: &Value, expected: &Value) -> bool {
-    let not_less = |field: &str| {
-        move |(told, expected): (&Value, &Value)| told[field].as_u64() >= expected[field].as_u64()
-    };
-    let without = |value: &Value, field: &str| {
-        let mut value = value.clone();
-        value.as_object_mut().map(|fields| fields.remove(field));
-        value
-    };
     if command == "os tasks" {
-        let list = |value: &Value| value["tasks"].as_array().cloned().unwrap_or_default();
-        let (told, expected) = (list(told), list(expected));
-        let still = |tasks: &[Value]| {
-            let tasks = tasks.iter().map(|task| without(&without(task, "stack_used_bytes"), "state"));
-            tasks.collect::<Vec<_>>()
+        let (told, expected) = (by_name(told), by_name(expected));
+        let grows = ["stack_used_bytes", "context_switches", "runtime"];
+        let still = |tasks: &[Value]| -> Vec<Value> {
+            let still = |task: &Value| {
+                let mut task = task.clone();
+                for field in grows.iter().chain(&["state"]) {
+                    task.as_object_mut().map(|fields| fields.remove(*field));
+                }
+                task
+            };
+            tasks.iter().map(still).collect()
         };
-        return !told.is_empty()
-            && still(&told) == still(&expected)
-            && told.iter().zip(&expected).all(not_less("stack_used_bytes"));
+        let grew = |(told, expected): (&Value, &Value)| {
+            told["state"].is_u64()
+                && grows.iter().all(|field| told[field].as_u64() >= expected[field].as_u64())
+        };
+        return !told.is_empty() && still(&told) == still(&expected) && told.iter().zip(&expected).all(grew);
     }
     if command.starts_with("stat show ") {
         let fields = |value: &Value| value["fields"].as_object().cloned().unwrap_or_default();
@@ -180,4 +184,12 @@ fn same(command: &str, told: &Value, expected: &Value) -> bool {
             && told_fields.iter().all(|(name, count)| count.as_u64() >= expected_fields[name].as_u64());
     }
     told == expected
+}
+
+/// The tasks in the order of their names. Where several have the same, as all have on a server that knows no names but
+/// priorities, smpclient keeps the last.
+fn by_name(value: &Value) -> Vec<Value> {
+    let tasks = value["tasks"].as_array().into_iter().flatten();
+    let named = tasks.map(|task| (task["name"].as_str().map(str::to_owned), task.clone()));
+    named.collect::<BTreeMap<_, _>>().into_values().collect()
 }

@@ -96,11 +96,14 @@ class Server:
         else:
             fields = answer.model_dump(exclude={"header", "version", "sequence", "smp_data"}, exclude_none=True)
             told = plain(fields)
+            # It takes the refusal of memory pools for a pool.
+            if set(told) == {"rc"}:
+                told = {"refused": {"group": None, **told}}
         self.answers[command] = told
         return answer
 
     async def os(self):
-        await self.ask("os echo", EchoWrite, d="hello there")
+        await self.ask("os echo hello", EchoWrite, d="hello")
         await self.ask("os tasks", TaskStatisticsRead)
         await self.ask("os memory-pools", MemoryPoolStatisticsRead)
         await self.ask("os time get", DateTimeRead)

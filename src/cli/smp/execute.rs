@@ -227,7 +227,7 @@ async fn stat(client: &mut Client, command: &Stat) -> Result<Told, Cause> {
     })
 }
 
-/// Every entry of all statistics. Those that the device refuses, as it does where they are longer than its buffer, do not
+/// Every entry of all statistics. Those that the device refuses, as it does where the answer would be too large, do not
 /// take the others with them.
 async fn all_statistics(client: &mut Client) -> Result<Told, Cause> {
     let (mut all, mut json, mut refused) = (Vec::new(), Vec::new(), String::new());

@@ -197,13 +197,17 @@ fn mgmt_help(rc: i64) -> &'static str {
             "another update is pending or not confirmed: reset the device, look at its image list, and try again"
         }
         mgmt::MESSAGE_TOO_LARGE => {
-            "the answer does not fit the device's buffer: raise CONFIG_MCUMGR_TRANSPORT_NETBUF_SIZE in its firmware"
+            "the answer is more than the device's firmware sets aside for it: raise CONFIG_MCUMGR_TRANSPORT_NETBUF_SIZE there, \
+             or ask for less"
         }
         mgmt::NOT_SUPPORTED => {
             "the device's firmware lacks this command or its bootloader mode forbids it: enable the command's \
              group in the firmware, or leave the step out"
         }
-        mgmt::CORRUPT => "the request was damaged on the way: check cable, speed and flow control",
+        mgmt::CORRUPT => {
+            "the request was damaged on the way, or the answer does not fit the device's buffer: check cable, speed and \
+             flow control, or ask for less"
+        }
         mgmt::BUSY => {
             "the device is busy or its application refuses for now: try again later, or use `force` for a reset"
         }
