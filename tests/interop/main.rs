@@ -49,6 +49,7 @@ mod real_options;
 mod real_servers;
 mod record;
 mod record_board;
+mod record_groups;
 #[path = "../rig/report.rs"]
 mod report;
 mod rig_mps2;
