@@ -44,6 +44,7 @@ mod qmp;
 mod readback;
 mod record;
 mod record_board;
+mod record_mps2;
 #[path = "../rig/report.rs"]
 mod report;
 mod rig_mps2;
