@@ -7,17 +7,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::fault::{Dice, FaultSpec};
-use super::firmware::{Behaviour, Version, build_image};
+use super::firmware::{Behaviour, Place, Version, build_image};
 use super::flash::{Flash, PAGE};
 use super::gatt::Assembly;
 use super::server::{Reply, Server};
-use super::spec::{OnCrash, SimSpec, SimTransport};
+use super::spec::{BootMode, OnCrash, SimSpec, SimTransport};
 use super::uart::{Receiver, Wire};
 use crate::smp::Time;
 
 mod boot;
 mod connection;
 mod send;
+
+/// Where images are copied to with RAM load; nothing checks the address.
+const RAM: u32 = 0x2024_0000;
 
 /// What a device is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,7 +113,8 @@ impl Device {
         let fault = FaultSpec::of_device(std::iter::once(&spec.fault).chain(&spec.faults), index + 1);
         let version = spec.version.parse::<Version>().unwrap_or_default();
         let payload = format!("firmware {version} of a simulated device\n").into_bytes();
-        let image = build_image(version, &payload, spec.image_hash);
+        let place = if spec.mode == BootMode::RamLoad { Place::Ram(RAM) } else { Place::Anywhere };
+        let image = build_image(version, &payload, spec.image_hash, place);
         Self {
             flash: Flash::new(spec.mode, spec.slot_size, spec.image_hash, image),
             dice: Dice::new(fault.seed, index),

@@ -1,5 +1,6 @@
 //! Simulated devices that behave as the real servers do.
 
+mod by_version;
 mod device;
 mod endpoint;
 mod fault;
@@ -10,6 +11,7 @@ mod gatt;
 mod groups;
 mod mcuboot;
 mod memory;
+mod next_boot;
 #[cfg(unix)]
 mod pty;
 mod server;
