@@ -18,7 +18,7 @@ const LARGEST: usize = 8000;
 
 /// Bytes of a file that differ from offset to offset, and from file to file.
 fn content(length: usize) -> Vec<u8> {
-    (0..length).map(|at| (at * 31 + at / 251 + length) as u8).collect()
+    (0..length).map(|at| (at * 31 + at / 251 + length).to_le_bytes()[0]).collect()
 }
 
 /// Lengths of the data of each piece of a file that went up.
