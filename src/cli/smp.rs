@@ -4,7 +4,6 @@
 
 use std::io::Write;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use clap::Args;
 use serde_json::json;
@@ -17,11 +16,11 @@ use super::logging;
 use super::output::print_json;
 use super::signals::Signals;
 use crate::cause::{Cause, Class};
-use crate::client::{Client, ClientOptions, Conversation};
+use crate::client::{Client, ClientOptions};
 use crate::exit::Exit;
 use crate::plan::LinkOptions;
 use crate::smp::Version;
-use crate::transport::{Address, AddressError, Candidate, Discovery};
+use crate::transport::{Address, AddressError, Discovery};
 
 mod commands;
 mod execute;
@@ -30,9 +29,6 @@ mod show;
 
 /// The name of the JSON format.
 const SCHEMA: &str = "flashfleet.smp/1";
-
-/// How long each port of a board with several has to answer, where no `--timeout` is given.
-const ANSWER_WITHIN: Duration = Duration::from_secs(1);
 
 /// Send one SMP command to one device.
 #[derive(Debug, Args)]
@@ -124,100 +120,12 @@ async fn converse(
     out: &mut dyn Write,
 ) -> Result<Told, Cause> {
     let ports = Discovery::new().find(address, link).await?;
-    let mut client = open(&ports, options).await?;
+    let mut client = Client::open(&ports, options).await?;
     let told = execute::execute(&mut client, command, out).await;
     client.close().await;
     told
 }
 
-/// A conversation with the device; of several ports of one board over the first that answers.
-///
-/// # Errors
-/// Why the one port cannot be opened; of several, what is wrong with the first, where none answers.
-async fn open(ports: &[Candidate], options: &ClientOptions) -> Result<Client, Cause> {
-    let within = options.timeout.unwrap_or(ANSWER_WITHIN);
-    let mut trouble = None;
-    for port in ports {
-        let tried = async {
-            let connection = port.connector.connect().await.map_err(Cause::from)?;
-            let mut client = Client::new(connection, options.clone(), Conversation::default());
-            if ports.len() > 1
-                && let Err(silent) = client.echo_once(within).await
-            {
-                client.close().await;
-                return Err(silent.into());
-            }
-            Ok::<_, Cause>(client)
-        };
-        match tried.await {
-            Ok(client) => return Ok(client),
-            Err(cause) => trouble = trouble.or(Some(cause)),
-        }
-    }
-    Err(trouble.unwrap_or_else(|| {
-        Cause::new(
-            Class::Link,
-            "device.not_found",
-            "expected a device, found none",
-            "look for it with `flashfleet list`",
-        )
-    }))
-}
-
 fn bad_device(error: AddressError) -> Cause {
     Cause::new(Class::Plan, error.code, error.to_string(), error.help)
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use super::*;
-    use crate::identity::Identity;
-    use crate::sim::{Fleet, SimSpec};
-    use crate::transport::{Connector, LinkError, LinkErrorKind, MemoryConnector, MemoryLink};
-
-    fn port(connector: Arc<dyn Connector>) -> Candidate {
-        let address = connector.address();
-        Candidate {
-            key: "usb:1-1".to_owned(),
-            address,
-            identity: Identity::default(),
-            connector,
-            claim: true,
-        }
-    }
-
-    fn memory(address: &str) -> Arc<MemoryConnector> {
-        Arc::new(MemoryConnector::new(address, MemoryLink::unlimited()))
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn of_several_ports_the_first_that_answers_is_used() {
-        let fleet = Fleet::new(&SimSpec::default()).unwrap();
-        let (held, silent) = (memory("held"), memory("silent"));
-        held.refuse(LinkError::new(LinkErrorKind::Busy, "held", "let go"));
-        let _listens = silent.prepare();
-        let ports = [port(held), port(silent), port(fleet.connector(0))];
-        let mut client = open(&ports, &ClientOptions::default()).await.unwrap();
-        assert_eq!(client.echo("hi".to_owned()).await.unwrap(), "hi");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn where_no_port_answers_the_first_one_s_trouble_is_told() {
-        let (silent, held) = (memory("silent"), memory("held"));
-        let _listens = silent.prepare();
-        held.refuse(LinkError::new(LinkErrorKind::Busy, "held", "let go"));
-        let cause = open(&[port(silent), port(held)], &ClientOptions::default()).await.unwrap_err();
-        assert_eq!(cause.code, "link.no_answer");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_device_with_one_port_hears_nothing_but_the_command() {
-        let silent = memory("silent");
-        let mut peer = silent.prepare();
-        let client = open(&[port(silent)], &ClientOptions::default()).await.unwrap();
-        client.close().await;
-        assert!(peer.recv().await.is_none());
-    }
 }
