@@ -20,6 +20,7 @@ use super::clock::Clock;
 use super::device::{Answer, Device, Probe};
 use super::probe::Probed;
 use super::programs::Names;
+use super::progress::Uploads;
 use super::reporter::Reporter;
 use super::source::Source;
 use super::worker::Worker;
@@ -110,6 +111,8 @@ pub(super) struct Scout {
     pub ask_all: bool,
     /// The files of this machine that the run has written.
     pub written: WrittenFiles,
+    /// The uploads under way.
+    pub uploads: Uploads,
 }
 
 impl Scout {
@@ -206,7 +209,7 @@ impl Scout {
             probed: Probed::Answers,
         };
         let claim = candidate.claim;
-        let worker = Worker::new(
+        let mut worker = Worker::new(
             id.clone(),
             Arc::clone(&candidate.connector),
             ClientOptions::from(&target.link),
@@ -224,6 +227,7 @@ impl Scout {
             self.clock,
             self.written.clone(),
         );
+        worker.uploads = self.uploads.clone();
         let addr = Device::new(worker).start();
         if !claim || self.ask_all || is_one_of_several {
             found.probed =

@@ -216,8 +216,11 @@ impl Drop for UdpLink {
 impl UdpLink {
     /// Takes one datagram; gives the message that it completes.
     fn take(&mut self, datagram: Vec<u8>, now: Instant) -> Option<Vec<u8>> {
-        let whole = is_whole_answer(&datagram);
-        let begun = self.part.take().filter(|(_, at)| now.duration_since(*at) < PART_LIMIT && !whole);
+        if is_whole_answer(&datagram) {
+            self.part = None;
+            return Some(datagram);
+        }
+        let begun = self.part.take().filter(|(_, at)| now.duration_since(*at) < PART_LIMIT);
         let continues = begun.is_some();
         let bytes = match begun {
             Some((mut part, _)) => {
