@@ -10,11 +10,10 @@ use std::process::{Command, ExitCode};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use flashfleet::actors::{RunOptions, Source, in_system};
+use flashfleet::actors::{Run, Source, in_system};
 use flashfleet::cause::Cause;
-use flashfleet::identity::Identity;
 use flashfleet::plan::{MatchKind, Target as PlanTarget};
-use flashfleet::report::{Destination, Display, Outcome, OutputPaths, ProgressMode, ReporterCore, prepare_outputs};
+use flashfleet::report::{Destination, Display, Outcome, OutputPaths, ProgressMode, prepare_outputs};
 use flashfleet::sim::Fleet;
 use flashfleet::transport::Candidate;
 
@@ -64,9 +63,12 @@ fn flash(devices: usize) -> Result<(Cost, u64), String> {
     let plan = station.plan(&format!("{{ sim: {{ count: {devices} }} }}\n  expect: {devices}"), "")?;
     let program = std::env::current_exe().map_err(|error| format!("where am I? {error}"))?;
     let count = station.file("exchanges");
-    let cost = run_process(
-        Command::new(program).arg(CHILD).args([&plan, &station.file("journal.jsonl"), &station.file("report.json"), &count]),
-    )?;
+    let cost = run_process(Command::new(program).arg(CHILD).args([
+        &plan,
+        &station.file("journal.jsonl"),
+        &station.file("report.json"),
+        &count,
+    ]))?;
     let exchanges = std::fs::read_to_string(&count).ok().and_then(|text| text.parse().ok());
     Ok((cost, exchanges.ok_or("the child told no number of exchanges")?))
 }
@@ -88,15 +90,15 @@ fn run_fleet(plan: &Path, journal: &Path, report: &Path) -> Result<u64, String> 
         ..OutputPaths::default()
     })
     .map_err(|cause| cause.to_string())?;
-    let core = ReporterCore::new(outputs, Display::new(ProgressMode::None, true));
+    let display = Display::new(ProgressMode::None, true);
     in_system(async move {
-        let MatchKind::Sim(spec) = &plan.targets[0].matcher.kind else { return Err("no simulated devices".to_owned()) };
+        let MatchKind::Sim(spec) = &plan.targets[0].matcher.kind else {
+            return Err("no simulated devices".to_owned());
+        };
         let fleet = Arc::new(Fleet::new(spec).map_err(|error| error.to_string())?);
         let source = Arc::new(Simulated(Arc::clone(&fleet)));
-        let (_open, interrupts) = tokio::sync::mpsc::unbounded_channel();
-        let options = RunOptions { run_id: "bench".to_owned(), ..RunOptions::default() };
-        let finished = flashfleet::actors::run(plan, options, source, core, interrupts).await;
-        let finished = finished.ok_or("no report")?;
+        let run = Run::new(plan).with_source(source).with_outputs(outputs).with_display(display);
+        let finished = run.run().await.map_err(|cause| cause.to_string())?;
         if finished.outcome() != Outcome::Passed {
             return Err(format!("the run ended with {}", finished.outcome()));
         }
@@ -110,10 +112,6 @@ struct Simulated(Arc<Fleet>);
 #[async_trait]
 impl Source for Simulated {
     async fn candidates(&self, _: &PlanTarget) -> Result<Vec<Candidate>, Cause> {
-        let candidate = |connector: Arc<dyn flashfleet::transport::Connector>| {
-            let address = connector.address();
-            Candidate { key: address.clone(), address, identity: Identity::default(), connector, claim: true }
-        };
-        Ok(self.0.connectors().into_iter().map(candidate).collect())
+        Ok(self.0.connectors().into_iter().map(Candidate::new).collect())
     }
 }

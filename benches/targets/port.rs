@@ -26,8 +26,7 @@ pub(crate) fn run(table: &mut Table) -> Result<(), String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| format!("cannot start: {error}"))?;
     let _inside = runtime.enter();
-    let spec =
-        SimSpec { count: DEVICES, vanishes_in_reset: true, boot_ms: BOOT_MS, ..SimSpec::default() };
+    let spec = SimSpec { count: DEVICES, vanishes_in_reset: true, boot_ms: BOOT_MS, ..SimSpec::default() };
     let fleet = Fleet::new(&spec).map_err(|error| error.to_string())?;
     let mut endpoints = Vec::new();
     let mut watches = Vec::new();

@@ -36,7 +36,11 @@ impl Simulator {
         let addresses: Vec<String> = lines.map_while(Result::ok).collect();
         let simulator = Self { child, addresses };
         let found = simulator.addresses.len();
-        if found < count { Err(format!("the simulator has {found} of {count} devices")) } else { Ok(simulator) }
+        if found < count {
+            Err(format!("the simulator has {found} of {count} devices"))
+        } else {
+            Ok(simulator)
+        }
     }
 
     /// Processor time that it has used so far.

@@ -29,7 +29,10 @@ pub(crate) fn start(table: &mut Table) -> Result<(), String> {
         measured: milliseconds(median),
         unit: "ms",
         decimals: 1,
-        how: format!("median of {STARTS} starts, process creation included; longest {:.1} ms", milliseconds(longest)),
+        how: format!(
+            "median of {STARTS} starts, process creation included; longest {:.1} ms",
+            milliseconds(longest)
+        ),
     });
     Ok(())
 }

@@ -52,8 +52,7 @@ fn flash(devices: usize) -> Result<(Cost, f64), String> {
     let simulator = Simulator::start(&["--count", &devices.to_string(), "--kind", "udp"])?;
     let places: Vec<&str> =
         simulator.addresses.iter().map(|address| address.trim_start_matches("udp:")).collect();
-    let plan =
-        station.plan(&format!("{{ udp: [{}] }}\n  expect: {devices}", quoted(&places)), "")?;
+    let plan = station.plan(&format!("{{ udp: [{}] }}\n  expect: {devices}", quoted(&places)), "")?;
     let cost = station.flash(&plan, &[], devices)?;
     Ok((cost, simulator.cpu().as_secs_f64()))
 }

@@ -189,13 +189,7 @@ impl Worker {
     }
 
     pub(super) fn progress(&self) -> Progress {
-        Progress::new(
-            self.id.clone(),
-            self.step,
-            self.reporter.clone(),
-            self.clock,
-            self.uploads.clone(),
-        )
+        Progress::new(self.id.clone(), self.step, self.reporter.clone(), self.clock, self.uploads.clone())
     }
 
     /// Where a file of this device is on this machine.

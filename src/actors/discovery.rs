@@ -83,6 +83,10 @@ pub(super) struct Manned {
     pub found: Found,
     /// The Bluetooth adapter that it shares with others.
     pub adapter: Option<String>,
+    /// Descriptors that its open link holds.
+    pub descriptors: usize,
+    /// Its link is open already.
+    pub is_open: bool,
     pub id: DeviceId,
     pub addr: Addr<Device>,
 }
@@ -220,6 +224,7 @@ impl Scout {
                 return_within: target.link.return_within,
                 attempts: self.attempts,
                 can_recover: !self.plan.policy.recover.is_empty(),
+                bootloader: target.bootloader,
             },
             names(&self.plan, target, &candidate),
             self.plan.policy.recover.clone(),
@@ -229,7 +234,8 @@ impl Scout {
         );
         worker.uploads = self.uploads.clone();
         let addr = Device::new(worker).start();
-        if !claim || self.ask_all || is_one_of_several {
+        let asked = !claim || self.ask_all || is_one_of_several;
+        if asked {
             found.probed =
                 addr.send(Probe).await.map_or_else(|_| Probed::Blocked(panicked()), |Answer(probed)| probed);
         }
@@ -238,7 +244,8 @@ impl Scout {
             return None;
         }
         let adapter = candidate.connector.adapter();
-        Some(Manned { found, adapter, id, addr })
+        let descriptors = candidate.connector.descriptors();
+        Some(Manned { found, adapter, descriptors, is_open: asked, id, addr })
     }
 }
 

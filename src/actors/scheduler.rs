@@ -12,6 +12,7 @@ use crate::flow::{DeviceResult, planned_steps};
 use crate::plan::{Plan, Target};
 use crate::report::{DeviceId, EventKind, Outcome, Verdict};
 use crate::smp::Time;
+use crate::transport::{descriptor_limit, enough_descriptors};
 
 use super::boards::{Remark, hub};
 use super::device::{Device, Halt, Run};
@@ -144,6 +145,9 @@ impl Scheduler {
                 }
             }
         }
+        if let Err(cause) = self.enough_descriptors(&surveyed) {
+            closed = Some((Outcome::Station, cause));
+        }
         for survey in surveyed {
             let Some(target) = plan.targets.get(survey.target) else { continue };
             let unmet = unmet(target, &survey);
@@ -177,6 +181,21 @@ impl Scheduler {
         }
         self.refuse_shared(&owners);
         self.advance(ctx);
+    }
+
+    /// Whether this process may have all the links open that the run will have open at once. Said before anything is written,
+    /// not by one device after the other.
+    fn enough_descriptors(&self, surveyed: &[TargetDevices]) -> Result<(), Cause> {
+        let links = || {
+            surveyed
+                .iter()
+                .flat_map(|survey| &survey.devices)
+                .map(|manned| (manned.is_open, manned.descriptors))
+        };
+        let open = links().filter(|(is_open, _)| *is_open).map(|(_, count)| count);
+        let others = links().filter(|(is_open, count)| !is_open && *count > 0).map(|(_, count)| count);
+        let needed = open.chain(others.take(self.parallel)).fold(0, usize::saturating_add);
+        enough_descriptors(needed, descriptor_limit())
     }
 
     fn add(&mut self, target: &Target, manned: super::discovery::Manned) {
@@ -376,9 +395,8 @@ impl Scheduler {
         #[expect(clippy::cast_precision_loss, reason = "counts of devices are far below 2^52")]
         let percent = 100.0 * bad as f64 / finished.max(1) as f64;
         let by_count = stop_after.failures.is_some_and(|limit| bad >= limit.max(1));
-        let by_share = stop_after
-            .percent
-            .is_some_and(|limit| finished >= stop_after.of_at_least && percent >= limit);
+        let by_share =
+            stop_after.percent.is_some_and(|limit| finished >= stop_after.of_at_least && percent >= limit);
         if bad > 0 && (by_count || by_share) {
             let cause = Cause::new(
                 Class::Plan,

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use super::diagnose::{say, show_plan_errors};
 use super::logging;
 use super::signals::Signals;
-use crate::actors::{Found, Interrupts, Probed, RealSource, RunOptions, Source, Survey};
+use crate::actors::{Found, Interrupts, Probed, RealSource, Run, RunOptions, Source, Survey};
 use crate::cause::{Cause, Class};
 use crate::exit::Exit;
 use crate::flow::planned_steps;
@@ -20,6 +20,7 @@ use crate::report::log::default_journal_path;
 use crate::report::{
     Destination, Display, Outcome, OutputPaths, Outputs, ProgressMode, ReporterCore, prepare_outputs,
 };
+use crate::transport::raise_descriptor_limit;
 
 /// Match devices, flash them concurrently, report.
 #[derive(Debug, Args)]
@@ -118,21 +119,23 @@ pub(super) fn execute(
             return Exit::of_cause(&cause);
         }
     };
-    let core = ReporterCore::new(outputs, Display::new(args.progress, args.quiet));
+    raise_descriptor_limit();
     let finished = crate::actors::in_system(async {
-        crate::actors::run(plan, options, source, core, interrupts()).await
+        Run::new(plan)
+            .with_options(options)
+            .with_source(source)
+            .with_outputs(outputs)
+            .with_display(Display::new(args.progress, args.quiet))
+            .with_interrupts(interrupts())
+            .run()
+            .await
     });
-    let Some(finished) = finished else {
-        say(
-            err,
-            &Cause::new(
-                Class::Internal,
-                "internal.reporter_panicked",
-                "expected a report, the reporter panicked",
-                "this is a defect of flashfleet: please report it; the journal holds what happened until then",
-            ),
-        );
-        return Exit::Internal;
+    let finished = match finished {
+        Ok(finished) => finished,
+        Err(cause) => {
+            say(err, &cause);
+            return Exit::of_cause(&cause);
+        }
     };
     let outcome = match wire_log.and_then(|log| log.failure()) {
         Some(cause) => {
@@ -196,6 +199,7 @@ fn dry_run(
     err: &mut dyn Write,
 ) -> Exit {
     let core = ReporterCore::new(Outputs::default(), Display::hidden());
+    raise_descriptor_limit();
     let survey = crate::actors::in_system(crate::actors::survey(Arc::clone(plan), options, source, core));
     if let Err(error) = print_survey(plan, &survey, out) {
         // A reader that went away, as with `| head`, has seen what it wanted.
