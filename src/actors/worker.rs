@@ -19,7 +19,7 @@ use crate::transport::{Connector, Firmware, Link, LinkError, LinkErrorKind};
 use super::clock::Clock;
 use super::probe::is_of_this_machine;
 use super::programs::{self, Names};
-use super::progress::Progress;
+use super::progress::Uploads;
 use super::reporter::{Reporter, Tell};
 use super::way::{LEAST_QUIET, Refusing, Way};
 use super::written::WrittenFiles;
@@ -61,6 +61,8 @@ pub(super) struct Worker {
     pub matched: Names,
     /// The files of this machine that the run has written.
     pub written: WrittenFiles,
+    /// The uploads of the run.
+    pub uploads: Uploads,
     pub client: Option<Client>,
     /// While no link is open.
     conversation: Option<Conversation>,
@@ -94,6 +96,7 @@ impl Worker {
             reporter,
             clock,
             written,
+            uploads: Uploads::default(),
             client: None,
             conversation: None,
             wrote: false,
@@ -265,7 +268,7 @@ impl Worker {
         };
         self.client().await?.limits().await?;
         let before = self.about_to_write().await?;
-        let mut progress = Progress::new(self.id.clone(), self.step, self.reporter.clone(), self.clock);
+        let mut progress = self.progress();
         let Some(client) = self.client.as_mut() else { return Err(lost().into()) };
         let mut arrived = false;
         let result = upload(client, &image, request, |done, total| {

@@ -52,6 +52,11 @@ pub trait Connector: Send + Sync + fmt::Debug {
     /// What the device is expected to run from now on. Links are opened to nothing else, where the two can be told apart.
     fn expect(&self, _firmware: Firmware) {}
 
+    /// Descriptors that an open link of its own holds: none where it shares a socket with others.
+    fn descriptors(&self) -> usize {
+        0
+    }
+
     /// The adapter of this machine that the link shares with other devices, where there are only so many links at once
     /// (Bluetooth). Such a link is not kept open while its device waits for its turn, and opening it may have to wait for
     /// that of others: it ends by itself, but nobody else can say within what time.
