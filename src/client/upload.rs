@@ -71,6 +71,9 @@ impl Client {
             self.conversation.exchange.cancel(now, ticket);
         }
         self.conversation.link = upload.memory();
+        if ended.is_err() {
+            self.doubt(upload.stats().largest_message);
+        }
         let stats = ended?;
         Ok(Uploaded { figures: self.figures(request, limits, &stats, len), notes: notes(limits, &stats) })
     }
@@ -87,6 +90,7 @@ impl Client {
             let now = self.conversation.now();
             match upload.poll(now) {
                 Action::Send(chunk) => {
+                    self.pieces.patience = Some(chunk.within);
                     let ticket = self.conversation.exchange.submit(now, chunk.request, chunk.policy);
                     tickets.insert(ticket, Asked::Chunk(chunk.id));
                 }
@@ -102,6 +106,8 @@ impl Client {
                     }
                 }
                 Action::LookAtList(policy) => {
+                    // The chunk that it is looked for was not answered.
+                    self.doubt(upload.stats().largest_message);
                     let list = RawRequest::new(&ListImages {})?;
                     tickets.insert(self.conversation.exchange.submit(now, list, policy), Asked::List);
                 }
