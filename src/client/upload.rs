@@ -91,7 +91,8 @@ impl Client {
             match upload.poll(now) {
                 Action::Send(chunk) => {
                     self.pieces.patience = Some(chunk.within);
-                    let ticket = self.conversation.exchange.submit(now, chunk.request, chunk.policy);
+                    let sent = self.in_protocol(chunk.request);
+                    let ticket = self.conversation.exchange.submit(now, sent, chunk.policy);
                     tickets.insert(ticket, Asked::Chunk(chunk.id));
                 }
                 Action::Repeat(id) => {
@@ -108,7 +109,7 @@ impl Client {
                 Action::LookAtList(policy) => {
                     // The chunk that it is looked for was not answered.
                     self.doubt(upload.stats().largest_message);
-                    let list = RawRequest::new(&ListImages {})?;
+                    let list = self.in_protocol(RawRequest::new(&ListImages {})?);
                     tickets.insert(self.conversation.exchange.submit(now, list, policy), Asked::List);
                 }
                 Action::Wait(until) => {
