@@ -89,6 +89,9 @@ impl Client {
             self.conversation.exchange.cancel(now, ticket);
         }
         self.conversation.link = upload.memory();
+        if ended.is_err() {
+            self.doubt(upload.stats().largest_message);
+        }
         let stats = ended?;
         Ok(Uploaded { figures: self.figures(request, limits, &stats, len), notes: notes(limits, &stats) })
     }
@@ -105,6 +108,7 @@ impl Client {
             let now = self.conversation.now();
             match upload.poll(now) {
                 Action::Send(chunk) => {
+                    self.pieces.patience = Some(chunk.within);
                     let sent = self.in_protocol(chunk.request);
                     let ticket = self.conversation.exchange.submit(now, sent, chunk.policy);
                     tickets.insert(ticket, Asked::Chunk(chunk.id));
@@ -121,6 +125,8 @@ impl Client {
                     }
                 }
                 Action::LookAtList(policy) => {
+                    // The chunk that it is looked for was not answered.
+                    self.doubt(upload.stats().largest_message);
                     let list = self.in_protocol(RawRequest::new(&ListImages {})?);
                     tickets.insert(self.conversation.exchange.submit(now, list, policy), Asked::List);
                 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::fault::{Dice, FaultSpec};
 use super::firmware::{Behaviour, Place, Version, build_image};
 use super::flash::{Flash, PAGE};
-use super::gatt::Assembly;
+use super::gatt::{Assembly, Outbox};
 use super::server::{Reply, Server};
 use super::spec::{BootMode, OnCrash, SimSpec, SimTransport};
 use super::uart::{Receiver, Wire};
@@ -92,6 +92,7 @@ pub struct Device {
     /// The BLE central that is connected.
     connection: Option<connection::Connection>,
     assembly: Assembly,
+    outbox: Outbox,
     queue: VecDeque<Queued>,
     work: Option<Work>,
     /// Lines stay in their buffers until then: flash is being written.
@@ -134,6 +135,7 @@ impl Device {
             receiver: Receiver::default(),
             connection: None,
             assembly: Assembly::default(),
+            outbox: Outbox::default(),
             queue: VecDeque::new(),
             work: None,
             stalled_until: Time::ZERO,

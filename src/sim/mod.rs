@@ -23,7 +23,7 @@ mod usbip;
 
 pub use device::{Device, Power};
 pub use endpoint::{Endpoint, EndpointKind};
-pub use fault::{FaultSpec, NthAnswer, Refusal};
+pub use fault::{FaultSpec, LostWrite, NthAnswer, Refusal};
 pub use firmware::{Behaviour, ImageHash, Version};
 pub use fleet::{DeviceHandle, Fleet, Running, SlotTruth};
 pub use gatt::{Advertisement, Air, BlePermission, BleService, BleSpec, FromRadio, GattClient, ToRadio};

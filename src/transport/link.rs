@@ -27,6 +27,15 @@ pub trait Link: Send {
     /// What the link can carry.
     fn properties(&self) -> LinkProperties;
 
+    /// Has the device forget the part of a message that it may hold, on links where nothing marks where one begins. What
+    /// is sent next is a message of its own then. Answers that are on their way may be lost.
+    ///
+    /// # Errors
+    /// [`LinkError`]: whether the device forgot it is not known, and nothing more may be sent.
+    async fn forget_parts(&mut self) -> Result<(), LinkError> {
+        Ok(())
+    }
+
     /// Closes the link without making the caller wait for slow hardware.
     async fn close(self: Box<Self>);
 }

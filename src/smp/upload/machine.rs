@@ -328,7 +328,7 @@ impl Upload {
         self.flights.chunks.push(chunk);
         self.stats.window = self.stats.window.max(self.flights.chunks.len());
         self.next = end;
-        Ok(ChunkRequest { id, request, policy: self.waiting.patience(within), offset, len })
+        Ok(ChunkRequest { id, request, policy: self.waiting.patience(within), within, offset, len })
     }
 
     /// Sends the oldest chunk again. What was sent after it is not answered either: it goes again in its turn.
