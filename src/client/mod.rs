@@ -2,6 +2,7 @@
 //! and no steps.
 
 mod conversation;
+mod diagnosis;
 mod error;
 mod files;
 mod long_messages;

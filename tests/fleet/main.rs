@@ -5,6 +5,7 @@ mod adapters;
 mod ble;
 mod bus;
 mod device_steps;
+mod diagnosis;
 mod happy;
 mod interrupts;
 mod line;

@@ -16,6 +16,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::flight::{Flights, InFlight};
+use super::pace::Meter;
 use super::parts::{Ranges, layout};
 use super::types::{
     Action, ChunkId, ChunkRequest, LinkMemory, ListOutcome, Progress, UploadConfig, UploadError, UploadStats,
@@ -89,6 +90,7 @@ pub struct Upload {
     first_sent: Option<Time>,
     first_success: Option<Time>,
     sent: Ranges,
+    meter: Meter,
     stats: UploadStats,
 }
 
@@ -129,6 +131,7 @@ impl Upload {
             first_sent: None,
             first_success: None,
             sent: Ranges::default(),
+            meter: Meter::default(),
             stats: UploadStats::default(),
         })
     }
@@ -216,6 +219,9 @@ impl Upload {
             Ok(answer) => {
                 self.flights.answered(Some(id), now);
                 self.waiting.answered(now, &chunk, self.bytes.len());
+                if chunk.alone && chunk.sends == 1 && chunk.start != 0 && chunk.end != self.bytes.len() {
+                    self.stats.pace.went_alone(now.saturating_sub(chunk.first_sent));
+                }
                 let response = answer.decode::<UploadChunk<'_>>();
                 if chunk.void {
                     return self.handle_void(now, response.ok());
@@ -321,6 +327,7 @@ impl Upload {
             regular: 0,
             early: 0,
             void: false,
+            alone: self.flights.sendings() == 0,
         };
         let within = self.waiting.proven(&chunk, self.bytes.len());
         self.flights.sent(Some(id), now, within);
@@ -333,6 +340,7 @@ impl Upload {
     /// Sends the oldest chunk again. What was sent after it is not answered either: it goes again in its turn.
     fn repeat(&mut self, now: Time, id: ChunkId, regular: bool) -> Action {
         self.window.lost();
+        self.meter.disturbed();
         self.flights.void_all(Some(id));
         let len = self.bytes.len();
         let Some(chunk) = self.flights.get_mut(id) else { return Action::Wait(None) };

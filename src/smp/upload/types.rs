@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::pace::Pace;
 use super::rtt::RoundTrips;
 use super::window::WindowMemory;
 use crate::cause::{Cause, Class};
@@ -228,6 +229,8 @@ pub struct UploadStats {
     pub seen_in_list: bool,
     /// Largest message after shrinking, in bytes, where silence forced it.
     pub shrunk_to: Option<usize>,
+    /// How fast answers came.
+    pub pace: Pace,
 }
 
 /// Why an upload ended without success.

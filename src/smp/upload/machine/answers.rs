@@ -66,6 +66,7 @@ impl Upload {
                 return self.fail(UploadError::WentBack { from, to: offset, times });
             }
             self.window.lost();
+            self.meter.disturbed();
             self.acked = offset;
             self.go_to(offset);
         }
@@ -75,6 +76,7 @@ impl Upload {
     /// in flight where they go on from there.
     fn advance(&mut self, now: Time, offset: usize) {
         let first = self.acked == 0;
+        let bytes = offset.saturating_sub(self.acked);
         self.acked = offset;
         self.taken = true;
         self.stalls = 0;
@@ -86,10 +88,16 @@ impl Upload {
         let goes_on_at = self.flights.oldest().map_or(self.next, |chunk| chunk.start);
         if first {
             self.window.begin(now);
+            self.meter.begin(now, self.window.size());
         } else if goes_on_at == offset {
             self.window.answered(now);
+            self.meter.answered(now, bytes, self.window.size(), &mut self.stats.pace);
         } else if self.flights.oldest().is_some() {
             self.window.lost();
+            self.meter.disturbed();
+        } else {
+            // A chunk alone that was taken in part.
+            self.meter.answered(now, bytes, self.window.size(), &mut self.stats.pace);
         }
         if goes_on_at != offset {
             self.go_to(offset);
@@ -144,6 +152,7 @@ impl Upload {
     /// The server took nothing of a chunk: send it again, so many times.
     fn stall(&mut self, malformed: Option<ResponseError>) {
         self.stalls += 1;
+        self.meter.disturbed();
         if self.stalls > self.config.limits.stalls {
             let (offset, len, times) = (self.acked, self.bytes.len(), self.stalls);
             return self.fail(
@@ -161,6 +170,7 @@ impl Upload {
             return self.fail(UploadError::Device { request, offset: chunk.start, error });
         }
         self.window.no_memory();
+        self.meter.disturbed();
         let factor = 1_u32 << (self.busy - 1).min(4);
         self.state = State::Pausing(now.saturating_add(self.config.limits.busy_pause.saturating_mul(factor)));
         self.go_to(self.acked);
