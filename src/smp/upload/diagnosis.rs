@@ -272,6 +272,19 @@ impl Model {
         (self.trip() / self.window).max(self.request).max(self.service())
     }
 
+    /// How long so many chunks take with a window that begins at one and grows after as many answers in a row as the size
+    /// has, where as many before belong to the size below.
+    fn time(&self, chunks: f64) -> f64 {
+        let (mut left, mut time, mut size) = (chunks, 0.0, 1.0);
+        while size < self.window && left > 0.0 {
+            let here = left.min(2.0 * size - 1.0);
+            time += here * Self { window: size, ..*self }.interval();
+            left -= here;
+            size += 1.0;
+        }
+        time + left * self.interval()
+    }
+
     fn with_window(self, window: usize) -> Self {
         Self { window: to_f64(window.max(1)), ..self }
     }
@@ -293,7 +306,11 @@ struct Seen<'a> {
     wire: Option<f64>,
     /// Answers came no faster than every so many seconds, however many chunks were in flight.
     queued: Option<f64>,
-    /// Seconds of the streaming that the steady pace does not explain.
+    /// The round trip was measured, not only what it is at most.
+    trip_known: bool,
+    /// Answers came so many times slower than the model has them: gaps on the wire, a busy machine.
+    slower: f64,
+    /// Seconds of the streaming that remain.
     rest: f64,
 }
 
@@ -304,9 +321,10 @@ impl<'a> Seen<'a> {
         let steady = *told().max_by_key(|stretch| stretch.time)?;
         let deep = *told().max_by_key(|stretch| stretch.in_flight)?;
         // With n in flight, n intervals are a round trip and what a chunk waits for others.
+        let alone = stats.pace.round_trip();
         let trip = told()
             .map(|stretch| interval(stretch) * to_f64(stretch.in_flight))
-            .fold(stats.pace.round_trip()?.as_secs_f64(), f64::min);
+            .fold(alone.map_or(f64::INFINITY, |trip| trip.as_secs_f64()), f64::min);
         let (chunk, wire_len) = conditions.chunk(conditions.max_message);
         let seconds = |wire: f64, len: usize| to_f64(len) / wire;
         // Faster than the wire: then it is none.
@@ -328,19 +346,24 @@ impl<'a> Seen<'a> {
             return None;
         }
         let window = to_f64(steady.in_flight.max(1));
-        let model = Model { data, request, answer, quick, handling, serial: serial.min(quick), window };
-        let explained = to_f64(stats.streamed_bytes) / data * interval(&steady);
+        let model = Model { data, request, answer, quick, handling, serial, window };
+        let slower = interval(&steady) / model.interval();
+        let explained = slower * model.time(to_f64(stats.streamed_bytes) / data);
         let rest = (stats.streaming.as_secs_f64() - explained).max(0.0);
-        Some(Self { stats, conditions, steady, model, wire, queued, rest })
+        let trip_known = alone.is_some();
+        Some(Self { stats, conditions, steady, model, wire, queued, trip_known, slower, rest })
     }
 
     fn describe(&self, diagnosis: &mut Diagnosis) {
         let Self { model, .. } = self;
         diagnosis.in_flight = self.steady.in_flight;
         diagnosis.erase_s = Some(self.erase());
-        diagnosis.round_trip_s = Some(model.trip());
         diagnosis.wire_s = self.wire.map(|_| model.request);
-        diagnosis.latency_s = Some(model.quick - model.serial);
+        if !self.trip_known {
+            return;
+        }
+        diagnosis.round_trip_s = Some(model.trip());
+        diagnosis.latency_s = Some((model.quick - model.serial).max(0.0));
         diagnosis.device_s = self.wire.map(|_| model.serial + model.handling);
     }
 
@@ -350,8 +373,9 @@ impl<'a> Seen<'a> {
 
     fn judge(&self) -> (Bottleneck, Option<Remedy>) {
         let (streaming, whole) = (self.stats.streaming.as_secs_f64(), self.stats.duration.as_secs_f64());
-        let lossy = self.stats.resent_chunks > 0;
-        if lossy && self.rest >= LOSS_SHARE * streaming {
+        let lossy = self.stats.resent_chunks > self.stats.resent_first;
+        let chunks = to_f64(self.stats.streamed_bytes) / self.model.data;
+        if lossy && streaming - chunks * interval(&self.steady) >= LOSS_SHARE * streaming {
             return (Bottleneck::Loss, None);
         }
         if self.erase() >= ERASE_SHARE * whole {
@@ -360,6 +384,9 @@ impl<'a> Seen<'a> {
         let model = self.model;
         if model.request >= BUSY * interval(&self.steady) {
             return (Bottleneck::BaudRate, self.faster_wire());
+        }
+        if !self.trip_known {
+            return (Bottleneck::Unknown, None);
         }
         let full = self.steady.in_flight >= self.conditions.window;
         if self.queued.is_some() || !full {
@@ -396,7 +423,7 @@ impl<'a> Seen<'a> {
     fn rate(&self, model: &Model) -> f64 {
         let chunks = to_f64(self.stats.streamed_bytes) / model.data;
         let whole = self.stats.duration.saturating_sub(self.stats.streaming).as_secs_f64();
-        ratio(to_f64(self.stats.bytes), whole + self.rest + chunks * model.interval()).unwrap_or(0.0)
+        ratio(to_f64(self.stats.bytes), whole + self.rest + self.slower * model.time(chunks)).unwrap_or(0.0)
     }
 
     fn with_message(&self, max_message: usize) -> Model {

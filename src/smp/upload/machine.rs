@@ -348,10 +348,12 @@ impl Upload {
         chunk.last_sent = now;
         *(if regular { &mut chunk.regular } else { &mut chunk.early }) += 1;
         self.next = chunk.end;
+        let first = chunk.start == 0;
         let within = self.waiting.proven(chunk, len);
         self.waiting.repeated();
         self.flights.sent(Some(id), now, within);
         self.stats.resent_chunks += 1;
+        self.stats.resent_first += u64::from(first);
         self.stats.chunks += 1;
         Action::Repeat(id)
     }

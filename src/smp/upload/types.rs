@@ -213,6 +213,8 @@ pub struct UploadStats {
     pub chunks: u64,
     /// Chunks that were sent again.
     pub resent_chunks: u64,
+    /// Of these, the first one: the server may only have been erasing.
+    pub resent_first: u64,
     /// Largest message sent, in bytes, header included.
     pub largest_message: usize,
     /// Most chunks in flight at once.
