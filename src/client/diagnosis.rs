@@ -42,7 +42,7 @@ impl Client {
         let window = self.window(limits);
         let window_bound = match limits.buffers {
             _ if window < most => WindowBound::Plan { most },
-            Some(_) => WindowBound::Buffers,
+            Some(_) => WindowBound::Buffers { most: self.options.window.map_or(usize::MAX, to_usize) },
             None => WindowBound::Untold,
         };
         told(&diagnose(
@@ -73,9 +73,17 @@ impl Client {
             }
             (_, None) => MessageBound::Untold,
             _ if max_message >= properties.max_message => MessageBound::Link,
-            _ => MessageBound::Buffers { overhead: properties.buffer_overhead, most: properties.max_message },
+            _ => {
+                let overhead = properties.buffer_overhead;
+                let plan = self.options.buffer.map_or(usize::MAX, to_usize).saturating_sub(overhead);
+                MessageBound::Buffers { overhead, most: properties.max_message.min(plan) }
+            }
         }
     }
+}
+
+fn to_usize(number: u32) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
 }
 
 /// As events tell it.

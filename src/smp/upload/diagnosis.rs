@@ -42,11 +42,11 @@ const BITS_PER_BYTE: f64 = 10.0;
 /// What holds the length of messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MessageBound {
-    /// The server's buffers, of which `overhead` bytes are not the message's. The link takes messages of `most` bytes.
+    /// The server's buffers, of which `overhead` bytes are not the message's. Link and plan allow messages of `most` bytes.
     Buffers {
         /// Bytes of a buffer besides the message.
         overhead: usize,
-        /// Longest message of the link, in bytes.
+        /// Longest message that link and plan allow, in bytes.
         most: usize,
     },
     /// The plan; the server itself would take messages of `most` bytes.
@@ -68,8 +68,11 @@ pub enum MessageBound {
 /// What holds the number of chunks in flight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WindowBound {
-    /// The server's buffers.
-    Buffers,
+    /// The server's buffers; the plan allows `most`.
+    Buffers {
+        /// Chunks.
+        most: usize,
+    },
     /// The plan; the server itself would take `most`.
     Plan {
         /// Chunks.
@@ -422,8 +425,9 @@ impl<'a> Seen<'a> {
     /// Bytes per second over the whole upload with another way for its chunks.
     fn rate(&self, model: &Model) -> f64 {
         let chunks = to_f64(self.stats.streamed_bytes) / model.data;
-        let whole = self.stats.duration.saturating_sub(self.stats.streaming).as_secs_f64();
-        ratio(to_f64(self.stats.bytes), whole + self.rest + self.slower * model.time(chunks)).unwrap_or(0.0)
+        let first = self.stats.duration.saturating_sub(self.stats.streaming).as_secs_f64();
+        let first = (first - self.model.trip()).max(0.0) + model.trip();
+        ratio(to_f64(self.stats.bytes), first + self.rest + self.slower * model.time(chunks)).unwrap_or(0.0)
     }
 
     fn with_message(&self, max_message: usize) -> Model {
@@ -450,8 +454,8 @@ impl<'a> Seen<'a> {
     fn more_in_flight(&self) -> Option<(Bottleneck, Remedy)> {
         let window = self.conditions.window;
         match self.conditions.window_bound {
-            WindowBound::Buffers => {
-                let tries = (window + 2..=MOST_BUFFERS)
+            WindowBound::Buffers { most } => {
+                let tries = (window + 2..=MOST_BUFFERS.min(most.saturating_add(1)))
                     .map(|count| (Change::BufferCount(count), self.model.with_window(count - 1)));
                 Some((Bottleneck::BufferCount, self.least(tries)?))
             }
@@ -526,3 +530,6 @@ fn ratio(bytes: f64, seconds: f64) -> Option<f64> {
 fn to_f64(bytes: usize) -> f64 {
     u32::try_from(bytes).map_or(f64::INFINITY, f64::from)
 }
+
+#[cfg(test)]
+mod tests;

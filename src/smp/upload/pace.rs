@@ -45,7 +45,7 @@ impl Pace {
     }
 
     /// Answers more with so many chunks in flight.
-    fn add(&mut self, new: Stretch) {
+    pub fn add(&mut self, new: Stretch) {
         match self.stretches.iter_mut().find(|stretch| stretch.in_flight == new.in_flight) {
             Some(stretch) => {
                 stretch.answers = stretch.answers.saturating_add(new.answers);
