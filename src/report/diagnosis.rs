@@ -129,7 +129,7 @@ impl UploadDiagnosis {
             let trip = self.round_trip_s?;
             let most = f64::from(self.in_flight) * self.chunk_bytes as f64 / trip;
             Some(format!(
-                "{what}: {} × {} bytes over a round trip of {} are at most {}",
+                "{what}: {} × {} bytes in a round trip of {} are at most {}",
                 self.in_flight,
                 self.chunk_bytes,
                 text::seconds(trip),
@@ -142,8 +142,8 @@ impl UploadDiagnosis {
         let why = match self.limited_by {
             LimitedBy::Unknown => return None,
             LimitedBy::BaudRate => "the baud rate: the wire is busy nearly all the time".to_owned(),
-            LimitedBy::BufferSize => trips("the size of the device's buffers")?,
-            LimitedBy::BufferCount => trips("the number of the device's buffers")?,
+            LimitedBy::BufferSize => trips("the device's buffer size")?,
+            LimitedBy::BufferCount => trips("the device's number of buffers")?,
             LimitedBy::Window => trips("the plan's window")?,
             LimitedBy::Mtu => trips("the MTU")?,
             LimitedBy::Latency => trips("latency")?,
@@ -179,7 +179,7 @@ impl UploadFigures {
             let share = 100.0 * self.bytes_per_s / limit;
             line.push_str(&format!(" ({share:.0} % of the link's {})", text::rate(limit)));
         }
-        line.push_str(", ");
+        line.push_str(": ");
         line.push_str(&diagnosis.told(self)?);
         if let Some(setting) = &diagnosis.setting {
             line.push_str(&format!("; {} would ", setting.assignment()));
@@ -219,8 +219,8 @@ pub(super) fn lines(report: &Report) -> Vec<String> {
     let tell = |(devices, slowest): &(usize, &UploadFigures)| {
         let explained = slowest.explained()?;
         Some(match devices {
-            1 => format!("  upload at {explained}"),
-            _ => format!("  uploads of {devices} devices, the slowest at {explained}"),
+            1 => format!("  upload {explained}"),
+            _ => format!("  uploads of {devices} devices, slowest {explained}"),
         })
     };
     groups.iter().take(MAX_GROUPS).filter_map(tell).collect()
