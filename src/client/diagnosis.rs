@@ -29,6 +29,12 @@ impl Client {
         self.quick_trip = Some(self.quick_trip.map_or(trip, |quickest| quickest.min(trip)));
     }
 
+    /// How long a small question may wait for its answer, by what was measured: a few of the quickest trips there were.
+    #[must_use]
+    pub fn measured_timeout(&self) -> Option<Duration> {
+        Some(self.quick_trip?.saturating_mul(4).saturating_add(self.wire_time()))
+    }
+
     /// What limited an upload of a file of `file_len` bytes.
     pub(super) fn diagnosis(
         &self,
