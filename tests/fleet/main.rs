@@ -13,6 +13,7 @@ mod links;
 #[path = "../common/package.rs"]
 mod package;
 mod packages;
+mod phases;
 mod policy;
 mod tap;
 mod trouble;

@@ -1,6 +1,8 @@
 //! The diagnosis against made-up worlds, whose uploads are computed by the laws that it assumes: it must name what was put
 //! in, and what it foretells must be what the changed world gives.
 
+use std::time::Duration;
+
 use proptest::prelude::*;
 
 use super::*;
