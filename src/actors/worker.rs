@@ -321,9 +321,10 @@ impl Worker {
         }
     }
 
-    /// How long one question waits: some links are slower than most, and the plan knows.
+    /// How long one question waits: some links are slower than most, and the plan knows, or what was measured does.
     pub(super) fn question(&self) -> Duration {
-        self.options.timeout.unwrap_or_default().max(RETURN_QUESTION)
+        let measured = self.client.as_ref().and_then(Client::measured_timeout);
+        self.options.timeout.or(measured).unwrap_or_default().max(RETURN_QUESTION)
     }
 
     /// Silence, then questions, until the device answers or its time is over.

@@ -81,6 +81,10 @@ pub struct Client {
     pub(super) conversation: Conversation,
     pub(super) options: ClientOptions,
     limits: Option<ServerLimits>,
+    /// Largest message in bytes by the server's own word, where it tells.
+    pub(super) told_message: Option<usize>,
+    /// The shortest time that any request took besides its and its answer's bytes on the wire.
+    pub(super) quick_trip: Option<Duration>,
     /// The link broke.
     broken: bool,
     pub(super) pieces: Pieces,
@@ -99,7 +103,16 @@ impl Client {
     /// A conversation over `link`; goes on with what an earlier link to the same device left.
     #[must_use]
     pub fn new(link: Box<dyn Link>, options: ClientOptions, conversation: Conversation) -> Self {
-        Self { link, conversation, options, limits: None, broken: false, pieces: Pieces::default() }
+        Self {
+            link,
+            conversation,
+            options,
+            limits: None,
+            told_message: None,
+            quick_trip: None,
+            broken: false,
+            pieces: Pieces::default(),
+        }
     }
 
     /// Asks, and asks again where the request may be sent twice.
@@ -187,7 +200,9 @@ impl Client {
             let buffer = usize::try_from(buffer).unwrap_or(usize::MAX);
             buffer.saturating_sub(properties.buffer_overhead).min(properties.max_message)
         };
-        let limits = match self.request(&Params {}).await {
+        let told = self.request(&Params {}).await;
+        self.told_message = told.as_ref().ok().map(|params| usable(params.buf_size));
+        let limits = match told {
             Ok(params) => ServerLimits {
                 max_message: usable(self.options.buffer.unwrap_or(params.buf_size)),
                 fallback: self.options.buffer.map(|_| usable(params.buf_size)),
@@ -302,8 +317,9 @@ impl Client {
         loop {
             let (done, outcome) = self.drive(None).await?;
             if done == ticket {
-                if outcome.is_err() {
-                    self.doubt(len);
+                match &outcome {
+                    Ok(answer) => self.note_trip(len, answer),
+                    Err(_) => self.doubt(len),
                 }
                 return outcome.map_err(ClientError::Unanswered);
             }

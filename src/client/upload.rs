@@ -192,7 +192,7 @@ impl Client {
 
     /// Requests in flight at most: as the plan says, but never more than the server's buffers are proven to take. One,
     /// where the server does not tell its buffers.
-    fn window(&self, limits: ServerLimits) -> usize {
+    pub(super) fn window(&self, limits: ServerLimits) -> usize {
         let most = usable_buffers(limits);
         let wanted = self.options.window.map_or(most, |wanted| usize::try_from(wanted).unwrap_or(most));
         wanted.clamp(1, most)
@@ -228,12 +228,13 @@ impl Client {
             link_limit_bytes_per_s: properties
                 .wire_bytes_per_s
                 .map(|wire| limit_bytes_per_s(|n| properties.framing.wire_len(n), wire, message, len)),
+            diagnosis: Some(self.diagnosis(limits, stats, len)),
         }
     }
 }
 
 /// One buffer stays for the answer.
-fn usable_buffers(limits: ServerLimits) -> usize {
+pub(super) fn usable_buffers(limits: ServerLimits) -> usize {
     let count = limits.buffers.map_or(1, |count| count.saturating_sub(1));
     usize::try_from(count).unwrap_or(usize::MAX).clamp(1, MOST_IN_FLIGHT)
 }
