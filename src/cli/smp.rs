@@ -124,7 +124,7 @@ async fn converse(
 /// Why the one port cannot be opened; of several, what is wrong with the first, where none answers.
 async fn open(ports: &[Candidate], link: &LinkOptions) -> Result<Client, Cause> {
     let options = ClientOptions::from(link);
-    let within = options.timeout.unwrap_or(ANSWER_WITHIN);
+    let within = options.timeout.unwrap_or(ANSWER_WITHIN) + options.settle;
     let mut trouble = None;
     for port in ports {
         let tried = async {

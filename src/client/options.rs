@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use crate::plan::{Auto, LinkOptions};
+use crate::plan::{Auto, FramingChoice, LinkOptions};
+use crate::smp::detect;
 
 /// How to talk to one device.
 #[derive(Debug, Clone)]
@@ -15,6 +16,8 @@ pub struct ClientOptions {
     pub timeout: Option<Duration>,
     /// How often a request is sent again.
     pub retries: u32,
+    /// How much longer the first answer may take, as it has to be found out first how to ask.
+    pub settle: Duration,
 }
 
 impl Default for ClientOptions {
@@ -30,6 +33,10 @@ impl From<&LinkOptions> for ClientOptions {
             window: fixed(link.window),
             timeout: fixed(link.timeout),
             retries: link.retries,
+            settle: match link.framing {
+                FramingChoice::Auto => detect::ROUND,
+                FramingChoice::Console | FramingChoice::Raw | FramingChoice::Cobs => Duration::ZERO,
+            },
         }
     }
 }

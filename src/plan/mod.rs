@@ -1,6 +1,7 @@
 //! The plan file: model, loading, validation, schema.
 
 mod address;
+mod buffer;
 mod data;
 mod derived;
 mod device_steps;
@@ -23,6 +24,7 @@ mod steps;
 mod targets;
 mod yaml;
 
+pub use buffer::Buffer;
 pub use diagnostic::{Diagnostic, Diagnostics, Place};
 pub use files::read_file;
 pub use load::{load, parse};
