@@ -12,6 +12,7 @@ mod progress;
 mod reporter;
 mod run;
 mod scheduler;
+mod setup;
 mod source;
 mod way;
 mod worker;
@@ -19,5 +20,6 @@ mod written;
 
 pub use discovery::{Found, Survey, TargetSurvey};
 pub use probe::Probed;
-pub use run::{Interrupts, RunOptions, in_system, run, survey};
+pub use run::{Interrupts, RunOptions, in_system, survey};
+pub use setup::Run;
 pub use source::{InBootloader, RealSource, Source};

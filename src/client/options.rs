@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::plan::{Auto, FramingChoice, LinkOptions};
-use crate::smp::detect;
+use crate::smp::{Version, detect};
 
 /// How to talk to one device.
 #[derive(Debug, Clone)]
@@ -18,6 +18,8 @@ pub struct ClientOptions {
     pub retries: u32,
     /// How much longer the first answer may take, as it has to be found out first how to ask.
     pub settle: Duration,
+    /// The protocol version that requests are sent in. Servers from before version 2 take both, and answer in version 1.
+    pub protocol: Version,
 }
 
 impl Default for ClientOptions {
@@ -37,6 +39,7 @@ impl From<&LinkOptions> for ClientOptions {
                 FramingChoice::Auto => detect::ROUND,
                 FramingChoice::Console | FramingChoice::Raw | FramingChoice::Cobs => Duration::ZERO,
             },
+            protocol: Version::V2,
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod address;
 mod buffer;
+mod build;
 mod data;
 mod derived;
 mod device_steps;

@@ -59,10 +59,8 @@ fn default_steps(target: &Fields<'_>, images: &Images, simulated: bool) -> Vec<S
         return Vec::new();
     };
     check_image(reader, image, &target.node.at, images, simulated);
-    let upload = Step::Upload { image: image.clone(), image_number: 0, upgrade_only: false, force: false };
-    let mut steps = packages::expand(reader, upload, target.node, images).unwrap_or_default();
-    steps.extend([Step::TestBoot, Step::Confirm, Step::Reset { force: false, boot_mode: None }]);
-    steps
+    // An image that could not be read has been reported.
+    images.get(image).and_then(|read| read.set.as_ref()).map_or_else(Vec::new, |set| Step::update(image, set))
 }
 
 fn read_step(reader: &Reader<'_>, node: &Node, images: &Images, simulated: bool) -> Option<Step> {

@@ -1,13 +1,13 @@
 //! The plan's targets: which devices, how to talk to them, how many there must be.
 
 use std::ops::Range;
-use std::time::Duration;
 
 use super::address::{self, AddressError};
 use super::images::Images;
 use super::keys::{LINK, MATCH, MATCH_KINDS, TARGET};
 use super::model::{
-    Auto, Expect, FlowControl, FramingChoice, LineState, LinkOptions, Match, MatchKind, Pattern, Target, UdpTarget,
+    Auto, Bootloader, Expect, FlowControl, FramingChoice, LineState, LinkOptions, Match, MatchKind, Pattern,
+    Target, UdpTarget,
 };
 use super::problems::excerpt;
 use super::reader::{Fields, Reader, lower_first};
@@ -16,9 +16,6 @@ use super::yaml::{Node, Value};
 use super::{buffer, derived, expression, scalar, steps};
 use crate::sim::SimSpec;
 use crate::transport::MAX_ADDRESSES;
-
-/// How long to wait for devices where the plan does not say.
-const DISCOVER: Duration = Duration::from_secs(10);
 
 /// Longest glob, in characters.
 const MAX_GLOB: usize = 256;
@@ -50,13 +47,23 @@ fn read_target(reader: &Reader<'_>, node: &Node, images: &Images) -> Option<Plac
     let simulated = matches!(&found, Some(Found { matcher: Match { kind: MatchKind::Sim(_), .. }, .. }));
     let steps = steps::read(&fields, images, found.is_none() || simulated);
     let expect = fields.get("expect").and_then(|expect| read_expect(reader, expect));
-    let discover = fields.time("discover").unwrap_or(DISCOVER);
+    let discover = fields.time("discover").unwrap_or(Target::DISCOVER);
     let Found { matcher, addresses_at } = found?;
     if let (Some(expect), Some(node)) = (expect, fields.get("expect")) {
         check_expect(reader, node, expect, &matcher.kind);
     }
     let (steps, steps_at) = steps.into_iter().unzip();
-    let target = Target { name, matcher, link, discover, expect: expect.unwrap_or_default(), steps };
+    let word = fields.choice("bootloader");
+    let bootloader = Bootloader::WORDS.into_iter().find(|(known, _)| Some(*known) == word);
+    let target = Target {
+        name,
+        matcher,
+        link,
+        bootloader: bootloader.map_or(Auto::Auto, |(_, mode)| Auto::Fixed(mode)),
+        discover,
+        expect: expect.unwrap_or_default(),
+        steps,
+    };
     let name_at = fields.get("name").map_or(node.at.clone(), |name| name.at.clone());
     let match_at = fields.get("match").map_or(node.at.clone(), |matcher| matcher.at.clone());
     Some(PlacedTarget { target, name_at, match_at, addresses_at, steps_at })
