@@ -324,7 +324,7 @@ impl Worker {
     /// How long one question waits: some links are slower than most, and the plan knows, or what was measured does.
     pub(super) fn question(&self) -> Duration {
         let measured = self.client.as_ref().and_then(Client::measured_timeout);
-        self.options.timeout.or(measured).unwrap_or_default().max(RETURN_QUESTION)
+        self.options.timeout.or(measured).unwrap_or_default().max(RETURN_QUESTION) + self.options.settle
     }
 
     /// Silence, then questions, until the device answers or its time is over.
