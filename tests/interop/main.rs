@@ -57,7 +57,9 @@ mod rig_mps2;
 mod rig_tests;
 mod smp_program;
 mod survey;
+#[path = "../rig/terminal.rs"]
 mod terminal;
+#[expect(dead_code, reason = "benches use the rest")]
 #[path = "../rig/uart.rs"]
 mod uart;
 mod wire;
