@@ -6,12 +6,13 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::bare::BareReceiver;
 use super::fault::{Dice, FaultSpec};
 use super::firmware::{Behaviour, Place, Version, build_image};
 use super::flash::{Flash, PAGE};
-use super::gatt::Assembly;
+use super::gatt::{Assembly, Outbox};
 use super::server::{Reply, Server};
-use super::spec::{BootMode, OnCrash, SimSpec, SimTransport};
+use super::spec::{BootMode, OnCrash, SimFraming, SimSpec, SimTransport};
 use super::uart::{Receiver, Wire};
 use crate::smp::Time;
 
@@ -89,9 +90,11 @@ pub struct Device {
     to_device: Wire,
     to_host: Wire,
     receiver: Receiver,
+    bare: BareReceiver,
     /// The BLE central that is connected.
     connection: Option<connection::Connection>,
     assembly: Assembly,
+    outbox: Outbox,
     queue: VecDeque<Queued>,
     work: Option<Work>,
     /// Lines stay in their buffers until then: flash is being written.
@@ -132,8 +135,10 @@ impl Device {
             to_device: Wire::default(),
             to_host: Wire::default(),
             receiver: Receiver::default(),
+            bare: BareReceiver::default(),
             connection: None,
             assembly: Assembly::default(),
+            outbox: Outbox::default(),
             queue: VecDeque::new(),
             work: None,
             stalled_until: Time::ZERO,
@@ -345,7 +350,14 @@ impl Device {
             return;
         }
         match self.spec.transport {
-            SimTransport::Serial => self.receiver.arrive(now, &bytes, &self.spec),
+            SimTransport::Serial if self.spec.framing == SimFraming::Console => {
+                self.receiver.arrive(now, &bytes, &self.spec);
+            }
+            SimTransport::Serial => {
+                for message in self.bare.arrive(now, &bytes, &self.spec) {
+                    self.message_arrived(message);
+                }
+            }
             SimTransport::Udp if bytes.len() <= self.spec.buf_size as usize => self.message_arrived(bytes),
             SimTransport::Udp => {}
             SimTransport::Ble => self.value_arrived(bytes),
@@ -359,7 +371,7 @@ impl Device {
             return;
         }
         if self.dice.throw(self.fault.corrupt) {
-            if transport == SimTransport::Serial {
+            if transport == SimTransport::Serial && self.spec.framing != SimFraming::Raw {
                 return; // its CRC is wrong
             }
             self.flip_a_bit(&mut message);

@@ -267,6 +267,12 @@ impl DeviceHandle {
         self.device().server().requests(group, command)
     }
 
+    /// How many requests of any kind reached the server.
+    #[must_use]
+    pub fn total_requests(&self) -> u64 {
+        self.device().server().total_requests()
+    }
+
     /// Lines that the server lost for want of a buffer.
     #[must_use]
     pub fn line_overruns(&self) -> u64 {

@@ -3,8 +3,10 @@
 
 mod adapters;
 mod ble;
+mod ble_pieces;
 mod bus;
 mod device_steps;
+mod diagnosis;
 mod happy;
 mod interrupts;
 mod line;
@@ -13,6 +15,7 @@ mod modes;
 #[path = "../common/package.rs"]
 mod package;
 mod packages;
+mod phases;
 mod policy;
 mod tap;
 mod trouble;
