@@ -11,7 +11,7 @@ use super::keys::{IMAGE, SIM_IMAGE};
 use super::problems::{closest, excerpt};
 use super::reader::{Fields, Reader, lower_first};
 use super::yaml::{Node, Value};
-use crate::image::{Image, ImageBuilder, ImageSet, PublicKey, Version};
+use crate::image::{Flags, Image, ImageBuilder, ImageSet, PublicKey, Version};
 
 /// Bytes of a simulated image where the plan does not say.
 const SIM_IMAGE_SIZE: usize = 64 * 1024;
@@ -126,6 +126,7 @@ pub(super) fn similar_file(path: &Path) -> Option<String> {
 fn make(reader: &Reader<'_>, node: &Node) -> Option<Image> {
     let fields = reader.fields(node, &SIM_IMAGE)?;
     let size = fields.whole("size");
+    let flags = if fields.flag("ram_load") == Some(true) { Flags::RAM_LOAD } else { Flags::default() };
     let version_node = fields.get("version")?;
     let version = match reader.text(version_node, "`version`")?.parse::<Version>() {
         Ok(version) => version,
@@ -138,7 +139,8 @@ fn make(reader: &Reader<'_>, node: &Node) -> Option<Image> {
     // Every version gets other content, so that every image has another hash.
     let seed = version.to_bytes();
     let payload: Vec<u8> = seed.iter().copied().cycle().take(size.unwrap_or(SIM_IMAGE_SIZE)).collect();
-    match Image::from_bytes(ImageBuilder::new().parsed_version(version).payload(&payload).build()) {
+    let builder = ImageBuilder::new().parsed_version(version).payload(&payload).flags(flags);
+    match Image::from_bytes(builder.build()) {
         Ok(image) => Some(image),
         Err(error) => {
             reader.problems.add(error.code(), &node.at, error.to_string(), error.help());

@@ -149,6 +149,11 @@ pub(super) static SIM_IMAGE: Table = Table {
     keys: &[
         req("version", Kind::Version, "Version in its header, `major.minor.revision[+build]`."),
         opt("size", Kind::Size(1024, 16 * 1024 * 1024), "Bytes of the image body. Default: 64KiB."),
+        opt(
+            "ram_load",
+            Kind::Flag,
+            "Whether it is made to be copied to RAM, for devices with `mode: ram_load`. Default: false.",
+        ),
     ],
 };
 
@@ -164,7 +169,14 @@ pub(super) static TARGET: Table = Table {
         opt("link", Kind::Map(&LINK), "How to talk to the devices."),
         opt(
             "bootloader",
-            Kind::Choice(&["auto", "swap", "overwrite-only", "direct-xip", "direct-xip-with-revert", "ram-load"]),
+            Kind::Choice(&[
+                "auto",
+                "swap",
+                "overwrite-only",
+                "direct-xip",
+                "direct-xip-with-revert",
+                "ram-load",
+            ]),
             "How MCUboot puts a new image into use, for devices that do not tell it. One that tells something else is refused. Default: auto, which is to ask the device.",
         ),
         opt(

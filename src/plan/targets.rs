@@ -353,7 +353,24 @@ fn read_line(fields: &Fields<'_>, name: &str) -> LineState {
 
 #[cfg(test)]
 mod tests {
+    use super::super::keys::Kind;
     use super::*;
+
+    #[test]
+    fn every_word_for_a_bootloader_is_a_mode() {
+        let key = TARGET.keys.iter().find(|key| key.name == "bootloader").unwrap();
+        let Kind::Choice(words) = &key.kind else { panic!("{key:?}") };
+        assert_eq!(words.len(), Bootloader::WORDS.len() + 1);
+        for word in *words {
+            let text = format!(
+                "version: 1\ntargets: [{{ name: a, match: {{ sim: {{}} }}, bootloader: {word}, steps: [reset] }}]"
+            );
+            let plan = super::super::parse(&text, std::path::Path::new("plan.yaml")).unwrap();
+            let mode = Bootloader::WORDS.into_iter().find(|(known, _)| known == word).map(|(_, mode)| mode);
+            assert_eq!(plan.targets[0].bootloader, mode.map_or(Auto::Auto, Auto::Fixed), "{word}");
+            assert_eq!(mode.is_none(), *word == "auto");
+        }
+    }
 
     #[test]
     fn expect_is_a_number_or_a_range() {
