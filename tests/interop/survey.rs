@@ -67,7 +67,10 @@ fn compare(command: &str, answer: &Value, said: &Said) -> std::result::Result<()
             Value::Null => format!("SMP error {}:", refused["rc"]),
             group => format!("error {} of group {group} (", refused["rc"]),
         };
-        let named = said.err.starts_with("error[smp.") && !said.err.contains("no name");
+        let error = said.error().unwrap_or_default();
+        let code = error["code"].as_str().unwrap_or_default();
+        let named = code.starts_with("smp.") && said.err.starts_with(&format!("error[{code}]"));
+        let named = named && !said.err.contains("no name") && !error["help"].is_null();
         return if said.exit == 100 && named && said.err.contains(&number) { Ok(()) } else { Err(number) };
     }
     let expected = expected(command, answer);
