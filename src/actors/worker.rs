@@ -307,7 +307,7 @@ impl Worker {
 
     /// How long one question waits: some links are slower than most, and the plan knows.
     pub(super) fn question(&self) -> Duration {
-        self.options.timeout.unwrap_or_default().max(RETURN_QUESTION)
+        self.options.timeout.unwrap_or_default().max(RETURN_QUESTION) + self.options.settle
     }
 
     /// Silence, then questions, until the device answers or its time is over.

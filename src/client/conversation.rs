@@ -8,7 +8,7 @@ use crate::smp::exchange::{Exchange, ExchangeConfig, ExchangeError, Policy, Tick
 use crate::smp::message::Request;
 use crate::smp::message::os::{Echo, Params};
 use crate::smp::upload::LinkMemory;
-use crate::smp::{Answer, HEADER_LEN, RawRequest, Time, Version};
+use crate::smp::{Answer, HEADER_LEN, RawRequest, Time, Version, raw};
 use crate::transport::{Framing, Link, LinkError, LinkErrorKind};
 
 use super::{ClientError, ClientOptions};
@@ -253,7 +253,18 @@ impl Client {
 
     /// Time to wait for an answer: at least as long as a full message takes on the wire both ways.
     pub(super) fn timeout(&self) -> Duration {
-        self.options.timeout.unwrap_or(DEFAULT_TIMEOUT + self.wire_time())
+        self.options.timeout.unwrap_or(DEFAULT_TIMEOUT.max(self.least_silence()) + self.wire_time())
+    }
+
+    /// How long there has to be silence before a message is sent again.
+    pub(super) fn least_silence(&self) -> Duration {
+        match self.link.properties().framing {
+            // A server that lost a byte takes what comes for the rest of its message, until it gives that up.
+            Framing::Raw => raw::SILENCE,
+            Framing::Console { .. } | Framing::Cobs | Framing::Datagram | Framing::Gatt { .. } => {
+                Duration::ZERO
+            }
+        }
     }
 
     /// Time that a full request and its answer take on the wire; nothing where its speed is not known.

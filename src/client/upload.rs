@@ -132,9 +132,9 @@ impl Client {
         let base = Timeouts::default();
         let timeouts = Timeouts {
             first: base.first + wire,
-            middle: self.options.timeout.unwrap_or(base.middle + wire),
+            middle: self.options.timeout.unwrap_or(base.middle.max(self.least_silence()) + wire),
             last: base.last + wire,
-            measured: self.options.timeout.is_none(),
+            measured: self.options.timeout.is_none() && self.least_silence().is_zero(),
         };
         let held = self.conversation.link;
         // Where the size is the plan's word, what an upload before this one found out counts.
@@ -180,7 +180,7 @@ impl Client {
         match self.properties().framing {
             // A server without a free buffer drops a datagram; one with a UART may fall over.
             Framing::Datagram => most.max(2),
-            Framing::Console { .. } | Framing::Gatt { .. } => most,
+            Framing::Console { .. } | Framing::Raw | Framing::Cobs | Framing::Gatt { .. } => most,
         }
     }
 

@@ -6,12 +6,13 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::bare::BareReceiver;
 use super::fault::{Dice, FaultSpec};
 use super::firmware::{Behaviour, Version, build_image};
 use super::flash::{Flash, PAGE};
 use super::gatt::Assembly;
 use super::server::{Reply, Server};
-use super::spec::{OnCrash, SimSpec, SimTransport};
+use super::spec::{OnCrash, SimFraming, SimSpec, SimTransport};
 use super::uart::{Receiver, Wire};
 use crate::smp::Time;
 
@@ -86,6 +87,7 @@ pub struct Device {
     to_device: Wire,
     to_host: Wire,
     receiver: Receiver,
+    bare: BareReceiver,
     /// The BLE central that is connected.
     connection: Option<connection::Connection>,
     assembly: Assembly,
@@ -128,6 +130,7 @@ impl Device {
             to_device: Wire::default(),
             to_host: Wire::default(),
             receiver: Receiver::default(),
+            bare: BareReceiver::default(),
             connection: None,
             assembly: Assembly::default(),
             queue: VecDeque::new(),
@@ -341,7 +344,14 @@ impl Device {
             return;
         }
         match self.spec.transport {
-            SimTransport::Serial => self.receiver.arrive(now, &bytes, &self.spec),
+            SimTransport::Serial if self.spec.framing == SimFraming::Console => {
+                self.receiver.arrive(now, &bytes, &self.spec);
+            }
+            SimTransport::Serial => {
+                for message in self.bare.arrive(now, &bytes, &self.spec) {
+                    self.message_arrived(message);
+                }
+            }
             SimTransport::Udp if bytes.len() <= self.spec.buf_size as usize => self.message_arrived(bytes),
             SimTransport::Udp => {}
             SimTransport::Ble => self.value_arrived(bytes),
@@ -355,7 +365,7 @@ impl Device {
             return;
         }
         if self.dice.throw(self.fault.corrupt) {
-            if transport == SimTransport::Serial {
+            if transport == SimTransport::Serial && self.spec.framing != SimFraming::Raw {
                 return; // its CRC is wrong
             }
             self.flip_a_bit(&mut message);

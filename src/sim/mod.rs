@@ -1,5 +1,6 @@
 //! Simulated devices that behave as the real servers do.
 
+mod bare;
 mod device;
 mod endpoint;
 mod fault;
@@ -26,7 +27,7 @@ pub use firmware::{Behaviour, ImageHash, Version};
 pub use fleet::{DeviceHandle, Fleet, Running, SlotTruth};
 pub use gatt::{Advertisement, Air, BlePermission, BleService, BleSpec, FromRadio, GattClient, ToRadio};
 pub use server::SeenRequest;
-pub use spec::{BootMode, OnCrash, SimSpec, SimTransport, SpecError};
+pub use spec::{BootMode, OnCrash, SimFraming, SimSpec, SimTransport, SpecError};
 pub use usbip::{
     AttachEvent, Attacher, BoardState, BootloaderSpec, OtherFunctions, USBIP_PORT, UpdatedSpec, UsbBus,
     UsbId, UsbKind, UsbSpec, UsbSpeed, Vhci,

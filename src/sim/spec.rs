@@ -10,6 +10,7 @@ use super::fault::FaultSpec;
 use super::firmware::{ImageHash, Version};
 use super::gatt::BleSpec;
 use super::usbip::{UsbKind, UsbSpec};
+use crate::smp::detect::Encoding;
 use crate::smp::{console, group};
 
 /// How many devices one description may ask for.
@@ -41,6 +42,8 @@ pub struct SimSpec {
     pub name: String,
     /// What carries the messages.
     pub transport: SimTransport,
+    /// How messages are wrapped, with `transport: serial`.
+    pub framing: SimFraming,
     /// Bits per second of the paced serial link, in both directions at once; `null` is as fast as it goes.
     pub baud: Option<u32>,
     /// Time a message takes each way, besides pacing, in milliseconds.
@@ -68,6 +71,9 @@ pub struct SimSpec {
     /// Time to take a line out of its buffer, in microseconds; lines that follow each other faster can overrun
     /// `line_buffers`.
     pub line_us: u64,
+    /// Time from the first byte of a bare message after which the server gives it up, in milliseconds (Zephyr
+    /// `CONFIG_MCUMGR_TRANSPORT_RAW_UART_INPUT_TIMEOUT_TIME_MS`); 0 is never. With `framing: raw`.
+    pub input_timeout_ms: u64,
     /// Longest datagram that the server reads, in bytes (Zephyr `CONFIG_MCUMGR_TRANSPORT_UDP_MTU`); the rest of a longer
     /// one is lost.
     pub udp_mtu: usize,
@@ -125,11 +131,34 @@ pub struct SimSpec {
     pub usb: Option<UsbSpec>,
 }
 
+/// How a simulated device wraps messages on its serial link.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SimFraming {
+    /// Base64 lines.
+    #[default]
+    Console,
+    /// Bare messages.
+    Raw,
+    /// COBS.
+    Cobs,
+}
+
+impl From<SimFraming> for Encoding {
+    fn from(framing: SimFraming) -> Self {
+        match framing {
+            SimFraming::Console => Self::Console,
+            SimFraming::Raw => Self::Raw,
+            SimFraming::Cobs => Self::Cobs,
+        }
+    }
+}
+
 /// What carries the messages of a simulated device.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SimTransport {
-    /// A UART with console framing.
+    /// A UART; `framing` says how messages are wrapped.
     #[default]
     Serial,
     /// Datagrams.
@@ -187,6 +216,7 @@ impl Default for SimSpec {
             count: 1,
             name: "device".to_owned(),
             transport: SimTransport::Serial,
+            framing: SimFraming::Console,
             baud: None,
             latency_ms: 0,
             line_length: console::DEFAULT_LINE_LENGTH,
@@ -199,6 +229,7 @@ impl Default for SimSpec {
             groups: vec![group::OS, group::IMAGE, group::STAT, group::ENUM],
             statistics: Vec::new(),
             line_us: 0,
+            input_timeout_ms: 3000,
             udp_mtu: 1500,
             boot_ms: 400,
             swap_ms: 0,

@@ -98,6 +98,10 @@ pub enum Framing {
         /// Bytes of the longest line.
         line_length: usize,
     },
+    /// Messages as they are, one after the other.
+    Raw,
+    /// COBS: a CRC behind each message, no zeros within it, one behind it.
+    Cobs,
     /// One message per datagram (UDP) or as it is (memory).
     Datagram,
     /// A message goes in GATT writes of at most `write_len` bytes. Whether the server puts several of them together is
@@ -118,7 +122,8 @@ impl Framing {
     pub fn wire_len(self, message_len: usize) -> usize {
         match self {
             Self::Console { line_length } => crate::smp::console::encoded_len(message_len, line_length),
-            Self::Datagram => message_len,
+            Self::Cobs => crate::smp::cobs::encoded_len(message_len),
+            Self::Raw | Self::Datagram => message_len,
             Self::Gatt { write_len } => {
                 message_len + message_len.div_ceil(write_len.max(1)) * GATT_WRITE_OVERHEAD
             }

@@ -4,6 +4,7 @@ mod address;
 pub mod ble;
 mod detached;
 mod discover;
+pub(crate) mod framing;
 mod link;
 mod matching;
 mod memory;
@@ -24,6 +25,7 @@ pub(crate) mod wire;
 
 pub use address::{Address, AddressError, DEFAULT_UDP_PORT, HostPort};
 pub use discover::{Candidate, Discovery, MAX_ADDRESSES};
+pub use framing::FramingMemory;
 pub use link::{Connector, Firmware, Framing, Link, LinkError, LinkErrorKind, LinkProperties};
 pub use matching::{Mismatch, matches, matches_name, matches_usb, mismatches, name_in_plan};
 pub use memory::{MemoryConnector, MemoryLink, MemoryPeer};

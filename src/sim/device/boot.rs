@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{Device, Power};
+use crate::sim::bare::BareReceiver;
 use crate::sim::firmware::Behaviour;
 use crate::sim::mcuboot::SwapType;
 use crate::sim::uart::Wire;
@@ -17,6 +18,7 @@ impl Device {
         self.lose_connection();
         self.server.restart();
         self.receiver.clear();
+        self.bare = BareReceiver::default();
         self.queue.clear();
         self.work = None;
         self.reset_at = None;
