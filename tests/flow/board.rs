@@ -331,6 +331,7 @@ pub(crate) fn figures() -> UploadFigures {
         frame_bytes: 1,
         resent: 0,
         link_limit_bytes_per_s: None,
+        diagnosis: None,
     }
 }
 

@@ -143,6 +143,11 @@ pub struct UploadResponse {
     pub matches: Option<bool>,
 }
 
+impl UploadChunk<'_> {
+    /// Bytes that `upgrade` takes after `data`: its key, and a truth value (RFC 8949, 3.3).
+    pub(crate) const UPGRADE_LEN: usize = 1 + "upgrade".len() + 1;
+}
+
 impl Request for UploadChunk<'_> {
     const OP: Op = Op::Write;
     const GROUP: u16 = group::IMAGE;
