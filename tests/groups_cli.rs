@@ -232,6 +232,11 @@ fn the_version_of_the_protocol_is_chosen() {
         said.err.split(['[', ']']).nth(1).unwrap().to_owned()
     };
     let show = ["stat", "show", "none"];
+    let said = bench.smp(&[&["--json"], &show[..]].concat());
+    let told: Value = serde_json::from_str(&said.out).unwrap();
+    assert_eq!((&told["command"], &told["result"]), (&"stat show".into(), &Value::Null));
+    assert_eq!(told["error"]["code"], "smp.stat_mgmt.invalid_stat_name", "{told:#}");
+    assert_eq!(told["error"]["help"], "check the name: the device has none like it");
     assert_eq!(code(&show), "smp.stat_mgmt.invalid_stat_name");
     assert_eq!(code(&[&["--protocol", "2"], &show[..]].concat()), "smp.stat_mgmt.invalid_stat_name");
     assert_eq!(code(&[&show[..], &["--protocol", "1"]].concat()), "smp.mgmt.no_entry");

@@ -81,7 +81,17 @@ pub fn run(args: &SmpArgs, out: &mut dyn Write, err: &mut dyn Write) -> Exit {
         }
         Err(cause) => {
             say(err, &cause);
-            Exit::of_cause(&cause)
+            let exit = Exit::of_cause(&cause);
+            if !args.json {
+                return exit;
+            }
+            let document = json!({
+                "schema": SCHEMA,
+                "device": args.device,
+                "command": args.group.name(),
+                "error": cause,
+            });
+            print_json(out, err, &document, exit)
         }
     }
 }
