@@ -403,6 +403,7 @@ mod tests {
             link: LinkOptions::default(),
             discover: Duration::from_secs(1),
             expect: Expect { min: 24, max: Some(24) },
+            starts_in: Firmware::Application,
             steps: Vec::new(),
         };
         let usb = || MatchKind::Usb(vec![Pattern::new("2fe3:0004").unwrap()]);

@@ -142,6 +142,7 @@ mod tests {
             link: LinkOptions::default(),
             discover: Duration::from_secs(1),
             expect: Expect { min: 1, max: None },
+            starts_in: crate::transport::Firmware::Application,
             steps: Vec::new(),
         }
     }

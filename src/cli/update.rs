@@ -17,7 +17,7 @@ use crate::cause::{Cause, Class};
 use crate::exit::Exit;
 use crate::image::ImageSet;
 use crate::plan::{Expect, LinkOptions, Match, MatchKind, Pattern, Plan, Policy, Step, Target, UdpTarget};
-use crate::transport::{Address, Candidate, Discovery};
+use crate::transport::{Address, Candidate, Discovery, Firmware};
 
 /// What the image, the target and the plan are called in reports.
 const IMAGE: &str = "image";
@@ -46,6 +46,10 @@ pub struct UpdateArgs {
     /// Upload and mark the image, and leave the reset to somebody else: it is not seen to boot.
     #[arg(long)]
     skip_reset: bool,
+    /// The device is in MCUboot's serial recovery: write its primary slot, reset, and prove that the image runs. There is no
+    /// test boot, and nothing brings the old image back.
+    #[arg(long, conflicts_with_all = ["confirm_directly", "skip_reset", "upgrade_only"])]
+    recovery: bool,
     /// Let the device refuse a version that is not newer.
     #[arg(long)]
     upgrade_only: bool,
@@ -152,6 +156,7 @@ fn plan(args: &UpdateArgs, address: &Address, image: ImageSet, link: LinkOptions
         link,
         discover: args.discover.unwrap_or(DISCOVER),
         expect: Expect { min: 1, max: Some(1) },
+        starts_in: if args.recovery { Firmware::Bootloader } else { Firmware::Application },
         steps: steps(args, &image),
     };
     Plan {
@@ -176,6 +181,10 @@ fn steps(args: &UpdateArgs, image: &ImageSet) -> Vec<Step> {
         numbers.push(0);
     }
     let mut steps: Vec<Step> = numbers.into_iter().map(upload).collect();
+    if args.recovery {
+        steps.push(Step::Reset { force: false, boot_mode: None });
+        return steps;
+    }
     match (args.confirm_directly, args.skip_reset) {
         (false, false) => {
             steps.extend([Step::TestBoot, Step::Confirm, Step::Reset { force: false, boot_mode: None }]);

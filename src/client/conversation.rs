@@ -8,7 +8,7 @@ use crate::smp::exchange::{Exchange, ExchangeConfig, ExchangeError, Policy, Tick
 use crate::smp::message::Request;
 use crate::smp::message::os::{Echo, Params};
 use crate::smp::upload::LinkMemory;
-use crate::smp::{Answer, HEADER_LEN, RawRequest, Time};
+use crate::smp::{Answer, HEADER_LEN, RawRequest, Time, Version};
 use crate::transport::{Framing, Link, LinkError, LinkErrorKind};
 
 use super::{ClientError, ClientOptions};
@@ -36,13 +36,25 @@ pub struct Conversation {
     echoes: u64,
     /// Whether the server puts several writes together to one message; `None` until it is found out.
     pub(super) reassembles: Option<bool>,
+    /// Whether it is a bootloader that is expected to answer.
+    pub(super) bootloader: bool,
+    /// Protocol version of the requests: version 1 only to bootloaders that do not know the other.
+    pub(super) version: Version,
 }
 
 impl Default for Conversation {
     fn default() -> Self {
         let exchange =
             Exchange::new(ExchangeConfig { first_sequence: rand::random(), ..ExchangeConfig::default() });
-        Self { exchange, link: LinkMemory::default(), epoch: Instant::now(), echoes: 0, reassembles: None }
+        Self {
+            exchange,
+            link: LinkMemory::default(),
+            epoch: Instant::now(),
+            echoes: 0,
+            reassembles: None,
+            bootloader: false,
+            version: Version::V2,
+        }
     }
 }
 
@@ -176,7 +188,11 @@ impl Client {
             let buffer = usize::try_from(buffer).unwrap_or(usize::MAX);
             buffer.saturating_sub(properties.buffer_overhead).min(properties.max_message)
         };
-        let limits = match self.request(&Params {}).await {
+        let asked = match self.ask(RawRequest::new(&Params {})?, self.optional()).await {
+            Ok(answer) => answer.decode::<Params>().map_err(ClientError::from),
+            Err(error) => Err(error),
+        };
+        let limits = match asked {
             Ok(params) => ServerLimits {
                 max_message: usable(self.options.buffer.unwrap_or(params.buf_size)),
                 fallback: self.options.buffer.map(|_| usable(params.buf_size)),
@@ -184,7 +200,7 @@ impl Client {
                 guessed: false,
             },
             // MCUboot's recovery and some applications do not have the command.
-            Err(ClientError::Device { .. }) => ServerLimits {
+            Err(error) if self.lacks(&error) => ServerLimits {
                 max_message: self.options.buffer.map_or(properties.safe_message, usable),
                 fallback: self.options.buffer.map(|_| properties.safe_message),
                 buffers: None,
@@ -201,6 +217,15 @@ impl Client {
         tracing::debug!(?limits, "server limits");
         self.limits = Some(limits);
         Ok(limits)
+    }
+
+    /// Whether an error says that the server does not have what was asked for. Old bootloaders say nothing at all.
+    pub(super) fn lacks(&self, error: &ClientError) -> bool {
+        match error {
+            ClientError::Device { .. } => true,
+            ClientError::Unanswered(_) => self.conversation.bootloader,
+            _ => false,
+        }
     }
 
     /// Whether the server takes a message of `length` bytes: servers drop what is longer than their buffers.
@@ -284,6 +309,10 @@ impl Client {
         request: RawRequest,
         policy: Policy,
     ) -> Result<Answer, ClientError> {
+        let request = match self.conversation.version {
+            Version::V1 => request.with_version(Version::V1),
+            _ => request,
+        };
         let ticket = self.conversation.exchange.submit(self.conversation.now(), request, policy);
         loop {
             let (done, outcome) = self.drive(None).await?;

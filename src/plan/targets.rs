@@ -15,7 +15,7 @@ use super::scalar::Resolved;
 use super::yaml::{Node, Value};
 use super::{derived, expression, scalar, steps};
 use crate::sim::SimSpec;
-use crate::transport::MAX_ADDRESSES;
+use crate::transport::{Firmware, MAX_ADDRESSES};
 
 /// How long to wait for devices where the plan does not say.
 const DISCOVER: Duration = Duration::from_secs(10);
@@ -48,7 +48,11 @@ fn read_target(reader: &Reader<'_>, node: &Node, images: &Images) -> Option<Plac
     let link = fields.get("link").and_then(|link| read_link(reader, link)).unwrap_or_default();
     let found = fields.get("match").and_then(|matcher| read_match(reader, matcher));
     let simulated = matches!(&found, Some(Found { matcher: Match { kind: MatchKind::Sim(_), .. }, .. }));
-    let steps = steps::read(&fields, images, found.is_none() || simulated);
+    let starts_in = match fields.choice("starts_in") {
+        Some("bootloader") => Firmware::Bootloader,
+        _ => Firmware::Application,
+    };
+    let steps = steps::read(&fields, images, found.is_none() || simulated, starts_in);
     let expect = fields.get("expect").and_then(|expect| read_expect(reader, expect));
     let discover = fields.time("discover").unwrap_or(DISCOVER);
     let Found { matcher, addresses_at } = found?;
@@ -56,7 +60,7 @@ fn read_target(reader: &Reader<'_>, node: &Node, images: &Images) -> Option<Plac
         check_expect(reader, node, expect, &matcher.kind);
     }
     let (steps, steps_at) = steps.into_iter().unzip();
-    let target = Target { name, matcher, link, discover, expect: expect.unwrap_or_default(), steps };
+    let target = Target { name, matcher, link, discover, expect: expect.unwrap_or_default(), starts_in, steps };
     let name_at = fields.get("name").map_or(node.at.clone(), |name| name.at.clone());
     let match_at = fields.get("match").map_or(node.at.clone(), |matcher| matcher.at.clone());
     Some(PlacedTarget { target, name_at, match_at, addresses_at, steps_at })

@@ -355,6 +355,7 @@ pub(crate) fn config(steps: Vec<Step>) -> FlowConfig {
         return_within: Duration::from_secs(30),
         attempts: 1,
         can_recover: false,
+        starts_in_bootloader: false,
     }
 }
 

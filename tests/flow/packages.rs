@@ -177,6 +177,7 @@ fn run(device: &mut Device, steps: Vec<Step>) -> (DeviceResult, Vec<StepEnded>) 
         return_within: Duration::from_secs(30),
         attempts: 1,
         can_recover: false,
+        starts_in_bootloader: false,
     };
     let mut flow = Flow::new(&config);
     let (mut now, mut ended) = (Duration::ZERO, Vec::new());
