@@ -12,6 +12,7 @@ mod mcuboot;
 mod memory;
 #[cfg(unix)]
 mod pty;
+mod recovery;
 mod server;
 mod spec;
 mod tcp;
@@ -25,6 +26,7 @@ pub use fault::{FaultSpec, NthAnswer, Refusal};
 pub use firmware::{Behaviour, ImageHash, Version};
 pub use fleet::{DeviceHandle, Fleet, Running, SlotTruth};
 pub use gatt::{Advertisement, Air, BlePermission, BleService, BleSpec, FromRadio, GattClient, ToRadio};
+pub use recovery::RecoverySpec;
 pub use server::SeenRequest;
 pub use spec::{BootMode, OnCrash, SimSpec, SimTransport, SpecError};
 pub use usbip::{

@@ -81,7 +81,7 @@ impl Discovery {
     }
 
     /// Everything that `target` may mean at this moment, each port and address once. A board with several ports is there
-    /// once for each; their keys are the same. Boards in their bootloader are not there: see
+    /// once for each; their keys are the same. Boards in their bootloader are there only where the target says that its boards start there: see
     /// [`Discovery::in_bootloader`]. Simulated devices are not found here: for them the list is empty.
     ///
     /// # Errors
