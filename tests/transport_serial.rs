@@ -263,6 +263,7 @@ fn port_target(glob: &str) -> Target {
         link: LinkOptions::default(),
         discover: Duration::from_secs(1),
         expect: flashfleet::plan::Expect::default(),
+        bootloader: flashfleet::plan::Auto::Auto,
         starts_in: flashfleet::transport::Firmware::Application,
         steps: Vec::new(),
     }

@@ -218,6 +218,7 @@ impl Scout {
                 attempts: self.attempts,
                 can_recover: !self.plan.policy.recover.is_empty(),
                 starts_in_bootloader: target.starts_in == Firmware::Bootloader,
+                bootloader: target.bootloader,
             },
             names(&self.plan, target, &candidate),
             self.plan.policy.recover.clone(),

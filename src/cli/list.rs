@@ -403,6 +403,7 @@ mod tests {
             link: LinkOptions::default(),
             discover: Duration::from_secs(1),
             expect: Expect { min: 24, max: Some(24) },
+            bootloader: crate::plan::Auto::Auto,
             starts_in: Firmware::Application,
             steps: Vec::new(),
         };

@@ -140,6 +140,7 @@ mod tests {
                 hub_path: None,
             },
             link: LinkOptions::default(),
+            bootloader: crate::plan::Auto::Auto,
             discover: Duration::from_secs(1),
             expect: Expect { min: 1, max: None },
             starts_in: crate::transport::Firmware::Application,

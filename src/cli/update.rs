@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use clap::Args;
+use clap::builder::PossibleValuesParser;
 
 use super::diagnose::say;
 use super::link::{DEVICE_HELP, LinkArgs};
@@ -16,7 +17,9 @@ use crate::actors::{RunOptions, Source};
 use crate::cause::{Cause, Class};
 use crate::exit::Exit;
 use crate::image::ImageSet;
-use crate::plan::{Expect, LinkOptions, Match, MatchKind, Pattern, Plan, Policy, Step, Target, UdpTarget};
+use crate::plan::{
+    Auto, Bootloader, Expect, LinkOptions, Match, MatchKind, Pattern, Plan, Policy, Step, Target, UdpTarget,
+};
 use crate::transport::{Address, Candidate, Discovery, Firmware};
 
 /// What the image, the target and the plan are called in reports.
@@ -50,6 +53,9 @@ pub struct UpdateArgs {
     /// test boot, and nothing brings the old image back.
     #[arg(long, conflicts_with_all = ["confirm_directly", "skip_reset", "upgrade_only"])]
     recovery: bool,
+    /// How the device's bootloader puts a new image into use, where the device does not tell it [default: ask the device].
+    #[arg(long, value_name = "MODE", value_parser = PossibleValuesParser::new(Bootloader::WORDS.map(|(word, _)| word)))]
+    bootloader: Option<String>,
     /// Let the device refuse a version that is not newer.
     #[arg(long)]
     upgrade_only: bool,
@@ -154,6 +160,7 @@ fn plan(args: &UpdateArgs, address: &Address, image: ImageSet, link: LinkOptions
         name: TARGET.to_owned(),
         matcher: matcher(address),
         link,
+        bootloader: bootloader(args),
         discover: args.discover.unwrap_or(DISCOVER),
         expect: Expect { min: 1, max: Some(1) },
         starts_in: if args.recovery { Firmware::Bootloader } else { Firmware::Application },
@@ -167,6 +174,11 @@ fn plan(args: &UpdateArgs, address: &Address, image: ImageSet, link: LinkOptions
         targets: vec![target],
         policy: Policy::default(),
     }
+}
+
+fn bootloader(args: &UpdateArgs) -> Auto<Bootloader> {
+    let mode = |word: &str| Bootloader::WORDS.into_iter().find(|(known, _)| *known == word);
+    args.bootloader.as_deref().and_then(mode).map_or(Auto::Auto, |(_, mode)| Auto::Fixed(mode))
 }
 
 fn steps(args: &UpdateArgs, image: &ImageSet) -> Vec<Step> {

@@ -47,17 +47,23 @@ impl Client {
     }
 
     /// Whether the device knows the console echo command, as MCUboot's recovery does and Zephyr's server does not. `None`
-    /// where it does not answer that.
+    /// where it does not answer that, in neither protocol version; the one that was answered is kept.
     ///
     /// # Errors
     /// [`ClientError`].
     pub async fn knows_console_echo(&mut self) -> Result<Option<bool>, ClientError> {
-        match self.request_within(&ConsoleEcho {}, self.timeout().min(OPTIONAL)).await {
-            Ok(_) => Ok(Some(true)),
-            Err(ClientError::Device { .. }) => Ok(Some(false)),
-            Err(ClientError::Unanswered(_)) => Ok(None),
-            Err(error) => Err(error),
+        let before = self.conversation.version;
+        for version in [before, if before == Version::V1 { Version::V2 } else { Version::V1 }] {
+            self.conversation.version = version;
+            match self.request_within(&ConsoleEcho {}, self.timeout().min(OPTIONAL)).await {
+                Ok(_) => return Ok(Some(true)),
+                Err(ClientError::Device { .. }) => return Ok(Some(false)),
+                Err(ClientError::Unanswered(_)) => {}
+                Err(error) => return Err(error),
+            }
         }
+        self.conversation.version = before;
+        Ok(None)
     }
 
     /// The policy of a question that a bootloader need not answer.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::cause::{Cause, Class};
 use crate::image::ImageSet;
-use crate::plan::{BOOT_MODE_BOOTLOADER, Step};
+use crate::plan::{Auto, BOOT_MODE_BOOTLOADER, Bootloader, Step};
 use crate::report::{PlannedStep, StepDetail, Verdict};
 use crate::smp::Time;
 
@@ -40,6 +40,8 @@ pub struct FlowConfig {
     pub can_recover: bool,
     /// The device sits in its bootloader when its first step begins.
     pub starts_in_bootloader: bool,
+    /// The bootloader's mode, where the plan says it.
+    pub bootloader: Auto<Bootloader>,
 }
 
 /// The planned steps with names that are unique within the device and stable from run to run.

@@ -165,6 +165,11 @@ impl Device {
         self.recovery.as_ref().unwrap_or(&self.spec)
     }
 
+    /// Whether its bootloader stays in its recovery, or will once it is up.
+    pub(super) fn is_in_recovery(&self) -> bool {
+        self.recovery.is_some()
+    }
+
     /// What the device is doing.
     #[must_use]
     pub fn power(&self) -> Power {

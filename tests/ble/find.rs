@@ -29,6 +29,7 @@ fn target(patterns: &[&str], expect: Expect) -> Target {
         link: LinkOptions::default(),
         discover: Duration::from_secs(10),
         expect,
+        bootloader: flashfleet::plan::Auto::Auto,
         starts_in: flashfleet::transport::Firmware::Application,
         steps: Vec::new(),
     }

@@ -111,6 +111,7 @@ impl Line {
             link: LinkOptions { quiet: Duration::from_secs(1), ..LinkOptions::default() },
             discover: Duration::from_secs(10),
             expect: Expect::default(),
+            bootloader: flashfleet::plan::Auto::Auto,
             starts_in: flashfleet::transport::Firmware::Application,
             steps: default_steps(),
         };

@@ -13,6 +13,7 @@ mod links;
 mod package;
 mod packages;
 mod policy;
+mod recovery;
 mod tap;
 mod trouble;
 mod usb;

@@ -44,8 +44,10 @@ mod qmp;
 mod readback;
 mod record;
 mod record_board;
+mod record_mps2;
 #[path = "../rig/report.rs"]
 mod report;
+mod rig_mps2;
 mod rig_tests;
 mod terminal;
 #[path = "../rig/uart.rs"]

@@ -1,6 +1,6 @@
 """Reads and drives one SMP device through smpclient, which is not flashfleet, and prints JSON.
 
-usage: readback.py ADDRESS list | params | echo TEXT | upload FILE | test HASH | confirm [HASH] | reset
+usage: readback.py ADDRESS list | params | echo TEXT | upload FILE | test HASH | confirm [HASH] | reset [BOOT_MODE]
 
 smpclient sends nothing twice, and Zephyr's pool of line buffers holds two lines: a longer message is lost where the
 server gets too little time between them. So messages stay within two lines.
@@ -102,7 +102,8 @@ async def work(transport, address, command, arguments):
                 image = bytes.fromhex(arguments[0]) if arguments else None
                 return states(await ask(client, ImageStatesWrite(hash=image, confirm=True)))
             case "reset":
-                await ask(client, ResetWrite())
+                boot_mode = int(arguments[0]) if arguments else None
+                await ask(client, ResetWrite(boot_mode=boot_mode))
                 return None
     sys.exit(f"unknown command {command}")
 

@@ -114,6 +114,11 @@ impl Device {
         self.ask(&["reset"])
     }
 
+    /// Asks the device to reset itself into its bootloader's recovery.
+    pub(crate) fn reset_into_recovery(&self) -> Result<()> {
+        self.ask(&["reset", "1"])
+    }
+
     fn ask<T: DeserializeOwned>(&self, arguments: &[&str]) -> Result<T> {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/rig/readback.py");
         let mut command = Command::new(python()?);

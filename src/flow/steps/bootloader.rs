@@ -90,10 +90,11 @@ impl EnterBootloaderStep {
     /// Whether everything that would be uploaded runs already; what runs may also forbid the upload.
     fn look_before(&mut self, facts: &mut Facts, now: Time, state: &ImageState) -> Turn {
         let expected: Vec<_> = self.planned.iter().map(|planned| planned.expected(state)).collect();
+        let mode = facts.boot_mode();
         let runs = |expected: &Option<Expected>| {
             expected
                 .as_ref()
-                .is_some_and(|expected| examine(state, expected) == Proof::Runs { confirmed: true })
+                .is_some_and(|expected| examine(state, expected, mode) == Proof::Runs { confirmed: true })
         };
         let pending = state.images.iter().find(|slot| slot.pending && !slot.active);
         if pending.is_none() && !self.force && expected.iter().all(runs) {

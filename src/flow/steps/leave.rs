@@ -115,8 +115,9 @@ impl LeaveBootloaderStep {
 /// Exactly what was uploaded must run.
 fn prove(facts: &mut Facts, state: &ImageState) -> Result<(), Cause> {
     let mut confirmed = true;
+    let mode = facts.boot_mode();
     for expected in facts.expected.values() {
-        match examine(state, expected) {
+        match examine(state, expected, mode) {
             Proof::Runs { confirmed: stays } => confirmed &= stays,
             Proof::SwapPending | Proof::Other(_) => {
                 let running = state.images.iter().find(|slot| slot.image == expected.image_number && slot.active);

@@ -117,7 +117,7 @@ impl RecoveryUploadStep {
             hash: image.hash().to_vec(),
             version: image.version().to_owned(),
         };
-        let runs = examine(state, &expected) == Proof::Runs { confirmed: true };
+        let runs = examine(state, &expected, facts.boot_mode()) == Proof::Runs { confirmed: true };
         if !runs || self.force || self.began {
             return self.broke(not_in_bootloader(Some(state), false));
         }

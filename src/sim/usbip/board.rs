@@ -127,7 +127,7 @@ impl Board {
                 let until = waits.map(|waits| device.boot_started() + waits);
                 match until.filter(|until| device.power() == Power::Booting && now < *until) {
                     Some(until) => (device.session(), Role::Bootloader, Some(cell.epoch + until)),
-                    None if device.power() == Power::Recovery && waits.is_some() => {
+                    None if device.is_in_recovery() && waits.is_some() => {
                         (device.session(), Role::Bootloader, None)
                     }
                     None if device.is_present() => {
