@@ -6,22 +6,17 @@
 //! before the first answer does not count.
 #![expect(clippy::print_stdout, reason = "the table is what a bench is for")]
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use async_trait::async_trait;
-use flashfleet::actors::{RunOptions, Source, in_system, run};
-use flashfleet::cause::Cause;
+use flashfleet::actors::{Run, in_system};
 use flashfleet::client::{Client, ClientOptions, Conversation, UploadRequest};
-use flashfleet::identity::Identity;
-use flashfleet::image::{Image, ImageBuilder};
-use flashfleet::plan::{Expect, LinkOptions, Match, MatchKind, Plan, Policy, Step, Target};
-use flashfleet::report::{Display, Outcome, Outputs, ReporterCore};
+use flashfleet::image::{Image, ImageBuilder, ImageSet};
+use flashfleet::plan::{Expect, Plan, Step, Target};
+use flashfleet::report::Outcome;
 use flashfleet::sim::{Fleet, SimSpec};
 use flashfleet::smp::chunk::Layout;
 use flashfleet::smp::console;
-use flashfleet::transport::Candidate;
 
 fn image(size: usize) -> Arc<Image> {
     let payload: Vec<u8> = (0..size).map(|n| n.to_le_bytes()[0]).collect();
@@ -105,57 +100,17 @@ fn share(baud: u32, latency_ms: u64, buf_size: u32, size: usize, window: Option<
     );
 }
 
-struct Simulated(Fleet);
-
-#[async_trait]
-impl Source for Simulated {
-    async fn candidates(&self, _: &Target) -> Result<Vec<Candidate>, Cause> {
-        let candidate = |connector: Arc<dyn flashfleet::transport::Connector>| {
-            let address = connector.address();
-            Candidate { key: address.clone(), address, identity: Identity::default(), connector, claim: true }
-        };
-        Ok(self.0.connectors().into_iter().map(candidate).collect())
-    }
-}
-
 /// A whole run of `count` devices at 115200 baud: upload, test boot, confirm, reset.
 fn fleet(count: usize) -> Duration {
+    let image = ImageSet::from(image(32 * 1024));
+    let spec = SimSpec { count, baud: Some(115_200), ..SimSpec::default() };
     let target = Target {
-        name: "bench".to_owned(),
-        matcher: Match {
-            kind: MatchKind::Sim(SimSpec::default()),
-            bootloader_usb: None,
-            serial_number: None,
-            product: None,
-            hub_path: None,
-        },
-        link: LinkOptions::default(),
-        discover: Duration::from_secs(10),
         expect: Expect { min: count, max: Some(count) },
-        steps: vec![
-            Step::Upload { image: "app".to_owned(), image_number: 0, upgrade_only: false, force: false },
-            Step::TestBoot,
-            Step::Confirm,
-            Step::Reset { force: false, boot_mode: None },
-        ],
+        ..Target::new("bench", spec.into(), Step::update("app", &image))
     };
-    let plan = Plan {
-        name: "bench".to_owned(),
-        path: "bench.yaml".into(),
-        sha256: String::new(),
-        images: BTreeMap::from([("app".to_owned(), Arc::new(image(32 * 1024).into()))]),
-        targets: vec![target],
-        policy: Policy::default(),
-    };
-    in_system(async move {
-        let spec = SimSpec { count, baud: Some(115_200), ..SimSpec::default() };
-        let source = Arc::new(Simulated(Fleet::new(&spec).expect("a fleet")));
-        let core = ReporterCore::new(Outputs::default(), Display::hidden());
-        let (_open, interrupts) = tokio::sync::mpsc::unbounded_channel();
-        let options = RunOptions { run_id: "bench".to_owned(), ..RunOptions::default() };
-        let start = Instant::now();
-        let finished = run(Arc::new(plan), options, source, core, interrupts).await.expect("a report");
-        assert_eq!(finished.outcome(), Outcome::Passed, "a bench of a run that fails measures nothing");
-        start.elapsed()
-    })
+    let plan = Plan::new("bench").with_image("app", image).with_target(target);
+    let start = Instant::now();
+    let finished = Run::new(plan).run_blocking().expect("a report");
+    assert_eq!(finished.outcome(), Outcome::Passed, "a bench of a run that fails measures nothing");
+    start.elapsed()
 }

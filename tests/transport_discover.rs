@@ -9,7 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use flashfleet::cause::Class;
 use flashfleet::identity::UsbIdentity;
-use flashfleet::plan::{Expect, LinkOptions, Match, MatchKind, Pattern, Target, UdpTarget};
+use flashfleet::plan::{LinkOptions, MatchKind, Pattern, Target, UdpTarget};
 use flashfleet::transport::{
     Address, Candidate, Discovery, Firmware, LinkError, LinkErrorKind, MAX_ADDRESSES, Port, Ports,
 };
@@ -65,14 +65,7 @@ fn usb(path: &str, pid: u16, interface: u8, serial_number: &str, hub_path: &str)
 }
 
 fn target(kind: MatchKind) -> Target {
-    Target {
-        name: "sensors".to_owned(),
-        matcher: Match { kind, bootloader_usb: None, serial_number: None, product: None, hub_path: None },
-        link: LinkOptions::default(),
-        discover: Duration::from_secs(1),
-        expect: Expect::default(),
-        steps: Vec::new(),
-    }
+    Target::new("sensors", kind.into(), Vec::new())
 }
 
 fn pattern(text: &str) -> Pattern {

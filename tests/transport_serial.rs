@@ -9,7 +9,7 @@ use std::os::unix::fs::symlink;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use flashfleet::plan::{FlowControl, LineState, LinkOptions, Match, MatchKind, Target};
+use flashfleet::plan::{FlowControl, LineState, LinkOptions, MatchKind, Target};
 use flashfleet::smp::console;
 use flashfleet::transport::{
     Connector, Discovery, Framing, Link, LinkErrorKind, SerialConnector, SerialOptions,
@@ -251,22 +251,8 @@ async fn a_port_that_is_named_is_a_claim_whether_it_is_there_or_not() {
 }
 
 fn port_target(glob: &str) -> Target {
-    Target {
-        name: "jigs".to_owned(),
-        matcher: Match {
-            kind: MatchKind::Port(vec![glob::Pattern::new(glob).unwrap()]),
-            bootloader_usb: None,
-            serial_number: None,
-            product: None,
-            hub_path: None,
-        },
-        link: LinkOptions::default(),
-        discover: Duration::from_secs(1),
-        expect: flashfleet::plan::Expect::default(),
-        bootloader: flashfleet::plan::Auto::Auto,
-        starts_in: flashfleet::transport::Firmware::Application,
-        steps: Vec::new(),
-    }
+    let kind = MatchKind::Port(vec![glob::Pattern::new(glob).unwrap()]);
+    Target::new("jigs", kind.into(), Vec::new())
 }
 
 #[tokio::test]

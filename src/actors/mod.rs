@@ -13,6 +13,7 @@ mod recovery;
 mod reporter;
 mod run;
 mod scheduler;
+mod setup;
 mod source;
 mod way;
 mod worker;
@@ -20,5 +21,6 @@ mod written;
 
 pub use discovery::{Found, Survey, TargetSurvey};
 pub use probe::Probed;
-pub use run::{Interrupts, RunOptions, in_system, run, survey};
+pub use run::{Interrupts, RunOptions, in_system, survey};
+pub use setup::Run;
 pub use source::{InBootloader, RealSource, Source};

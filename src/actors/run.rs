@@ -37,8 +37,8 @@ pub fn in_system<F: Future>(future: F) -> F::Output {
     System::new().block_on(future)
 }
 
-/// Runs a plan to its end. Must be called within an actix system. `None` where the reporter itself broke.
-pub async fn run(
+/// Runs a plan to its end. `None` where the reporter itself broke.
+pub(super) async fn run(
     plan: Arc<Plan>,
     options: RunOptions,
     source: Arc<dyn Source>,

@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 
 use crate::cause::{Cause, Class};
-use crate::identity::Identity;
 use crate::plan::{MatchKind, Target};
 use crate::sim::{Fleet, SimSpec};
 use crate::transport::{Candidate, Discovery, Port, device_key};
@@ -88,16 +87,9 @@ impl Source for RealSource {
             let fleet = self.fleet(&target.name, spec)?;
             return Ok((0..fleet.len())
                 .map(|index| {
-                    let connector = fleet.connector(index);
-                    let address = connector.address();
-                    Candidate {
-                        // Each target has simulated devices of its own, whatever they are called.
-                        key: format!("{}/{address}", target.name),
-                        address,
-                        identity: Identity::default(),
-                        connector,
-                        claim: true,
-                    }
+                    let candidate = Candidate::new(fleet.connector(index));
+                    // Each target has simulated devices of its own, whatever they are called.
+                    Candidate { key: format!("{}/{}", target.name, candidate.address), ..candidate }
                 })
                 .collect());
         }
@@ -108,5 +100,13 @@ impl Source for RealSource {
         // Where the ports cannot be listed, finding candidates has said so.
         let ports = self.discovery.in_bootloader(target).await.unwrap_or_default();
         ports.iter().map(InBootloader::from).collect()
+    }
+}
+
+/// The devices of a fleet, for every target: with these a plan's targets need not say which devices they are about.
+#[async_trait]
+impl Source for Fleet {
+    async fn candidates(&self, _target: &Target) -> Result<Vec<Candidate>, Cause> {
+        Ok(self.connectors().into_iter().map(Candidate::new).collect())
     }
 }

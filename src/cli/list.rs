@@ -368,11 +368,9 @@ pub(super) fn printable(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-    use std::time::Duration;
 
     use super::*;
-    use crate::plan::{Expect, LinkOptions, Match, Pattern, Policy};
+    use crate::plan::{Expect, Match, Pattern};
 
     fn ports() -> Vec<Port> {
         let usb = |interface, serial: &str, product: &str| UsbIdentity {
@@ -391,34 +389,23 @@ mod tests {
     }
 
     fn plan() -> Plan {
-        let target = |name: &str, kind, serial: Option<&str>| Target {
-            name: name.to_owned(),
-            matcher: Match {
-                kind,
-                bootloader_usb: None,
+        let target = |name: &str, kind: MatchKind, serial: Option<&str>| {
+            let matcher = Match {
                 serial_number: serial.map(|text| Pattern::new(text).unwrap()),
                 product: serial.map(|_| Pattern::new("Zephyr.*").unwrap()),
-                hub_path: None,
-            },
-            link: LinkOptions::default(),
-            discover: Duration::from_secs(1),
-            expect: Expect { min: 24, max: Some(24) },
-            bootloader: crate::plan::Auto::Auto,
-            starts_in: Firmware::Application,
-            steps: Vec::new(),
+                ..kind.into()
+            };
+            Target { expect: Expect { min: 24, max: Some(24) }, ..Target::new(name, matcher, Vec::new()) }
         };
         let usb = || MatchKind::Usb(vec![Pattern::new("2fe3:0004").unwrap()]);
         Plan {
-            name: "line".to_owned(),
             path: "line.yaml".into(),
-            sha256: String::new(),
-            images: BTreeMap::new(),
             targets: vec![
                 target("sensors", usb(), Some("FF.*")),
                 target("all", usb(), None),
                 target("racks", MatchKind::Tcp(vec!["rack1:4001".to_owned()]), None),
             ],
-            policy: Policy::default(),
+            ..Plan::new("line")
         }
     }
 

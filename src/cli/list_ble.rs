@@ -115,7 +115,7 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
-    use crate::plan::{Expect, LinkOptions, Match, Pattern};
+    use crate::plan::Pattern;
     use crate::transport::ble::Advertisement;
 
     fn sighting(address: &str, name: Option<&str>, rssi: i16, adapter: &str, smp: bool) -> Sighting {
@@ -130,22 +130,8 @@ mod tests {
     }
 
     fn target(pattern: &str) -> Target {
-        Target {
-            name: "beacons".to_owned(),
-            matcher: Match {
-                kind: MatchKind::Ble(vec![Pattern::new(pattern).unwrap()]),
-                bootloader_usb: None,
-                serial_number: None,
-                product: None,
-                hub_path: None,
-            },
-            link: LinkOptions::default(),
-            bootloader: crate::plan::Auto::Auto,
-            discover: Duration::from_secs(1),
-            expect: Expect { min: 1, max: None },
-            starts_in: crate::transport::Firmware::Application,
-            steps: Vec::new(),
-        }
+        let kind = MatchKind::Ble(vec![Pattern::new(pattern).unwrap()]);
+        Target::new("beacons", kind.into(), Vec::new())
     }
 
     #[test]

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use super::diagnose::{say, show_plan_errors};
 use super::logging;
 use super::signals::Signals;
-use crate::actors::{Found, Interrupts, Probed, RealSource, RunOptions, Source, Survey};
+use crate::actors::{Found, Interrupts, Probed, RealSource, Run, RunOptions, Source, Survey};
 use crate::cause::{Cause, Class};
 use crate::exit::Exit;
 use crate::flow::planned_steps;
@@ -118,21 +118,22 @@ pub(super) fn execute(
             return Exit::of_cause(&cause);
         }
     };
-    let core = ReporterCore::new(outputs, Display::new(args.progress, args.quiet));
     let finished = crate::actors::in_system(async {
-        crate::actors::run(plan, options, source, core, interrupts()).await
+        Run::new(plan)
+            .with_options(options)
+            .with_source(source)
+            .with_outputs(outputs)
+            .with_display(Display::new(args.progress, args.quiet))
+            .with_interrupts(interrupts())
+            .run()
+            .await
     });
-    let Some(finished) = finished else {
-        say(
-            err,
-            &Cause::new(
-                Class::Internal,
-                "internal.reporter_panicked",
-                "expected a report, the reporter panicked",
-                "this is a defect of flashfleet: please report it; the journal holds what happened until then",
-            ),
-        );
-        return Exit::Internal;
+    let finished = match finished {
+        Ok(finished) => finished,
+        Err(cause) => {
+            say(err, &cause);
+            return Exit::of_cause(&cause);
+        }
     };
     let outcome = match wire_log.and_then(|log| log.failure()) {
         Some(cause) => {

@@ -1,6 +1,5 @@
 //! `flashfleet update DEVICE IMAGE`: a run of a plan with one device that is made in memory.
 
-use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -17,18 +16,13 @@ use crate::actors::{RunOptions, Source};
 use crate::cause::{Cause, Class};
 use crate::exit::Exit;
 use crate::image::ImageSet;
-use crate::plan::{
-    Auto, Bootloader, Expect, LinkOptions, Match, MatchKind, Pattern, Plan, Policy, Step, Target, UdpTarget,
-};
+use crate::plan::{Auto, Bootloader, Expect, LinkOptions, Match, Plan, Step, Target};
 use crate::transport::{Address, Candidate, Discovery, Firmware};
 
 /// What the image, the target and the plan are called in reports.
 const IMAGE: &str = "image";
 const TARGET: &str = "device";
 const PLAN: &str = "update";
-
-/// How long a device that is not there yet is waited for, unless `--discover` says otherwise.
-const DISCOVER: Duration = Duration::from_secs(10);
 
 /// Least time for a device's return, as in a plan.
 const LEAST_RETURN: Duration = Duration::from_secs(1);
@@ -136,7 +130,7 @@ fn prepare(args: &UpdateArgs) -> Result<(Plan, Arc<OneDevice>), Cause> {
     }
     check_device(&address, &link)?;
     let source = Arc::new(OneDevice { address: address.clone(), discovery: Discovery::new() });
-    Ok((plan(args, &address, image, link), source))
+    Ok((plan(args, address.try_into()?, image, link), source))
 }
 
 /// A selector that means several devices, or none that this program can reach, is refused like any other wrong argument.
@@ -155,25 +149,16 @@ fn check_device(address: &Address, link: &LinkOptions) -> Result<(), Cause> {
     }
 }
 
-fn plan(args: &UpdateArgs, address: &Address, image: ImageSet, link: LinkOptions) -> Plan {
+fn plan(args: &UpdateArgs, matcher: Match, image: ImageSet, link: LinkOptions) -> Plan {
     let target = Target {
-        name: TARGET.to_owned(),
-        matcher: matcher(address),
         link,
         bootloader: bootloader(args),
-        discover: args.discover.unwrap_or(DISCOVER),
+        discover: args.discover.unwrap_or(Target::DISCOVER),
         expect: Expect { min: 1, max: Some(1) },
         starts_in: if args.recovery { Firmware::Bootloader } else { Firmware::Application },
-        steps: steps(args, &image),
+        ..Target::new(TARGET, matcher, steps(args, &image))
     };
-    Plan {
-        name: PLAN.to_owned(),
-        path: PathBuf::new(),
-        sha256: String::new(),
-        images: BTreeMap::from([(IMAGE.to_owned(), Arc::new(image))]),
-        targets: vec![target],
-        policy: Policy::default(),
-    }
+    Plan::new(PLAN).with_image(IMAGE, image).with_target(target)
 }
 
 fn bootloader(args: &UpdateArgs) -> Auto<Bootloader> {
@@ -182,47 +167,18 @@ fn bootloader(args: &UpdateArgs) -> Auto<Bootloader> {
 }
 
 fn steps(args: &UpdateArgs, image: &ImageSet) -> Vec<Step> {
-    let upload = |image_number| Step::Upload {
-        image: IMAGE.to_owned(),
-        image_number,
-        upgrade_only: args.upgrade_only,
-        force: args.force,
-    };
-    let mut numbers = image.image_numbers();
-    if numbers.is_empty() {
-        numbers.push(0);
-    }
-    let mut steps: Vec<Step> = numbers.into_iter().map(upload).collect();
-    if args.recovery {
-        steps.push(Step::Reset { force: false, boot_mode: None });
-        return steps;
-    }
-    match (args.confirm_directly, args.skip_reset) {
-        (false, false) => {
-            steps.extend([Step::TestBoot, Step::Confirm, Step::Reset { force: false, boot_mode: None }]);
+    let mut steps =
+        if args.recovery { Step::recover(IMAGE, image) } else { Step::update(IMAGE, image) };
+    for step in &mut steps {
+        if let Step::Upload { upgrade_only, force, .. } = step {
+            (*upgrade_only, *force) = (args.upgrade_only, args.force);
         }
-        (permanent, skip_reset) => steps.push(Step::Activate { permanent, boot: !skip_reset }),
+    }
+    if args.confirm_directly || args.skip_reset {
+        steps.retain(|step| matches!(step, Step::Upload { .. }));
+        steps.push(Step::Activate { permanent: args.confirm_directly, boot: !args.skip_reset });
     }
     steps
-}
-
-/// The same in the words of a plan, for whoever asks the plan.
-fn matcher(address: &Address) -> Match {
-    let kind = match address {
-        Address::Serial(path) => {
-            let escaped = glob::Pattern::escape(path);
-            MatchKind::Port(glob::Pattern::new(&escaped).into_iter().collect())
-        }
-        Address::Usb(pattern) => MatchKind::Usb(vec![pattern.clone()]),
-        Address::Udp(place) => {
-            MatchKind::Udp(vec![UdpTarget::Host { host: place.host.clone(), port: place.port }])
-        }
-        Address::Tcp(place) => MatchKind::Tcp(vec![place.to_string()]),
-        Address::Ble(name) => MatchKind::Ble(Pattern::new(&regex::escape(name)).into_iter().collect()),
-        // Refused before: simulated devices exist within a plan only.
-        Address::Sim(_) => MatchKind::Sim(crate::sim::SimSpec::default()),
-    };
-    Match { kind, bootloader_usb: None, serial_number: None, product: None, hub_path: None }
 }
 
 /// The one device that a person named.

@@ -309,16 +309,22 @@ impl Client {
         request: RawRequest,
         policy: Policy,
     ) -> Result<Answer, ClientError> {
-        let request = match self.conversation.version {
-            Version::V1 => request.with_version(Version::V1),
-            _ => request,
-        };
-        let ticket = self.conversation.exchange.submit(self.conversation.now(), request, policy);
+        let now = self.conversation.now();
+        let ticket = self.conversation.exchange.submit(now, self.in_protocol(request), policy);
         loop {
             let (done, outcome) = self.drive(None).await?;
             if done == ticket {
                 return outcome.map_err(ClientError::Unanswered);
             }
+        }
+    }
+
+    /// The request in the version that was chosen for all of them, or that a bootloader was found to understand.
+    pub(super) fn in_protocol(&self, request: RawRequest) -> RawRequest {
+        match (self.options.protocol, self.conversation.version) {
+            (Version::V1, _) | (_, Version::V1) => request.with_version(Version::V1),
+            // A request may have been made in version 1 on purpose.
+            (Version::V2, Version::V2) => request,
         }
     }
 

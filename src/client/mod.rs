@@ -2,6 +2,7 @@
 //! and no steps.
 
 mod bootloader;
+mod connect;
 mod conversation;
 mod error;
 mod files;

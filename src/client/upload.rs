@@ -91,7 +91,8 @@ impl Client {
             let now = self.conversation.now();
             match upload.poll(now) {
                 Action::Send(chunk) => {
-                    let ticket = self.conversation.exchange.submit(now, chunk.request, chunk.policy);
+                    let sent = self.in_protocol(chunk.request);
+                    let ticket = self.conversation.exchange.submit(now, sent, chunk.policy);
                     tickets.insert(ticket, Asked::Chunk(chunk.id));
                 }
                 Action::Repeat(id) => {
@@ -106,7 +107,7 @@ impl Client {
                     }
                 }
                 Action::LookAtList(policy) => {
-                    let list = RawRequest::new(&ListImages {})?.with_version(self.conversation.version);
+                    let list = self.in_protocol(RawRequest::new(&ListImages {})?);
                     tickets.insert(self.conversation.exchange.submit(now, list, policy), Asked::List);
                 }
                 Action::Wait(until) => {
@@ -153,7 +154,6 @@ impl Client {
             memory: held,
             // Recovery knows no SHA-256 and erases the slot at each first chunk: one that is only slow must not go twice.
             send_sha: request.primary_of.is_none(),
-            version: self.conversation.version,
             retries: self.options.retries,
             timeouts,
             ..UploadConfig::new(max_message)

@@ -1,6 +1,7 @@
 //! The plan file: model, loading, validation, schema.
 
 mod address;
+mod build;
 mod data;
 mod derived;
 mod device_steps;

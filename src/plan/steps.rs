@@ -58,12 +58,6 @@ fn default_steps(
     starts_in: Firmware,
 ) -> Vec<Step> {
     let reader = target.reader;
-    let after: &[Step] = match starts_in {
-        Firmware::Application => {
-            &[Step::TestBoot, Step::Confirm, Step::Reset { force: false, boot_mode: None }]
-        }
-        Firmware::Bootloader => &[Step::Reset { force: false, boot_mode: None }],
-    };
     let mut names = images.keys();
     let (Some(image), None) = (names.next(), names.next()) else {
         let message = match images.len() {
@@ -80,10 +74,12 @@ fn default_steps(
         return Vec::new();
     };
     check_image(reader, image, &target.node.at, images, simulated);
-    let upload = Step::Upload { image: image.clone(), image_number: 0, upgrade_only: false, force: false };
-    let mut steps = packages::expand(reader, upload, target.node, images).unwrap_or_default();
-    steps.extend_from_slice(after);
-    steps
+    // An image that could not be read has been reported.
+    let Some(set) = images.get(image).and_then(|read| read.set.as_ref()) else { return Vec::new() };
+    match starts_in {
+        Firmware::Application => Step::update(image, set),
+        Firmware::Bootloader => Step::recover(image, set),
+    }
 }
 
 fn read_step(reader: &Reader<'_>, node: &Node, images: &Images, simulated: bool) -> Option<Step> {

@@ -1,7 +1,6 @@
 //! The plan's targets: which devices, how to talk to them, how many there must be.
 
 use std::ops::Range;
-use std::time::Duration;
 
 use super::address::{self, AddressError};
 use super::images::Images;
@@ -17,9 +16,6 @@ use super::yaml::{Node, Value};
 use super::{derived, expression, scalar, steps};
 use crate::sim::SimSpec;
 use crate::transport::{Firmware, MAX_ADDRESSES};
-
-/// How long to wait for devices where the plan does not say.
-const DISCOVER: Duration = Duration::from_secs(10);
 
 /// Longest glob, in characters.
 const MAX_GLOB: usize = 256;
@@ -55,7 +51,7 @@ fn read_target(reader: &Reader<'_>, node: &Node, images: &Images) -> Option<Plac
     };
     let steps = steps::read(&fields, images, found.is_none() || simulated, starts_in);
     let expect = fields.get("expect").and_then(|expect| read_expect(reader, expect));
-    let discover = fields.time("discover").unwrap_or(DISCOVER);
+    let discover = fields.time("discover").unwrap_or(Target::DISCOVER);
     let Found { matcher, addresses_at } = found?;
     if let (Some(expect), Some(node)) = (expect, fields.get("expect")) {
         check_expect(reader, node, expect, &matcher.kind);

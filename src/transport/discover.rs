@@ -39,6 +39,15 @@ pub struct Candidate {
     pub claim: bool,
 }
 
+impl Candidate {
+    /// A device that is reached in one way, of which nothing is known but the address, and that was named.
+    #[must_use]
+    pub fn new(connector: Arc<dyn Connector>) -> Self {
+        let address = connector.address();
+        Self { key: address.clone(), address, identity: Identity::default(), connector, claim: true }
+    }
+}
+
 /// Finds devices. One for a whole run: its UDP devices share its sockets.
 #[derive(Debug, Clone)]
 pub struct Discovery {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use flashfleet::cause::{Cause, Class};
-use flashfleet::plan::{Expect, LinkOptions, Match, MatchKind, Pattern, Target};
+use flashfleet::plan::{Expect, LinkOptions, MatchKind, Pattern, Target};
 use flashfleet::transport::{Address, Candidate, Connector, Discovery, LinkErrorKind};
 use tokio::time::sleep;
 
@@ -15,24 +15,8 @@ const B: &str = "F0:00:00:00:00:02";
 const C: &str = "F0:00:00:00:00:03";
 
 fn target(patterns: &[&str], expect: Expect) -> Target {
-    Target {
-        name: "beacons".to_owned(),
-        matcher: Match {
-            kind: MatchKind::Ble(
-                patterns.iter().map(|text| Pattern::new(text).expect("a pattern")).collect(),
-            ),
-            bootloader_usb: None,
-            serial_number: None,
-            product: None,
-            hub_path: None,
-        },
-        link: LinkOptions::default(),
-        discover: Duration::from_secs(10),
-        expect,
-        bootloader: flashfleet::plan::Auto::Auto,
-        starts_in: flashfleet::transport::Firmware::Application,
-        steps: Vec::new(),
-    }
+    let kind = MatchKind::Ble(patterns.iter().map(|text| Pattern::new(text).expect("a pattern")).collect());
+    Target { expect, ..Target::new("beacons", kind.into(), Vec::new()) }
 }
 
 fn some() -> Expect {

@@ -1,21 +1,18 @@
 //! A test line: a plan, simulated devices, one run in virtual time, and everything that it leaves.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::future::Future;
 use std::io::BufReader;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use flashfleet::actors::{RunOptions, Source};
+use flashfleet::actors::{Run, RunOptions, Source};
 use flashfleet::cause::Cause;
-use flashfleet::identity::Identity;
 use flashfleet::image::{Image, ImageBuilder};
-use flashfleet::plan::{Expect, LinkOptions, Match, MatchKind, Plan, Policy, Step, Target};
+use flashfleet::plan::{Plan, Step, Target};
 use flashfleet::report::log::{LogLine, LogReader};
-use flashfleet::report::{
-    Display, Event, EventKind, Outcome, OutputPaths, Report, ReporterCore, Verdict, prepare_outputs,
-};
+use flashfleet::report::{Event, EventKind, Outcome, OutputPaths, Report, Verdict, prepare_outputs};
 use flashfleet::sim::{DeviceHandle, FaultSpec, Fleet, SimSpec};
 use flashfleet::transport::{Candidate, Connector};
 use tokio::sync::mpsc;
@@ -44,16 +41,16 @@ pub(crate) fn new_image() -> Arc<Image> {
 }
 
 pub(crate) fn upload() -> Step {
-    Step::Upload { image: "app".to_owned(), image_number: 0, upgrade_only: false, force: false }
+    Step::upload("app")
 }
 
 pub(crate) fn reset() -> Step {
-    Step::Reset { force: false, boot_mode: None }
+    Step::reset()
 }
 
 /// The steps that a plan has where it names none.
 pub(crate) fn default_steps() -> Vec<Step> {
-    vec![upload(), Step::TestBoot, Step::Confirm, reset()]
+    Step::update("app", &new_image().into())
 }
 
 /// Devices for the targets of a plan, whatever the targets' own selectors say.
@@ -69,8 +66,7 @@ impl Source for Devices {
 }
 
 pub(crate) fn candidate(connector: Arc<dyn Connector>) -> Candidate {
-    let address = connector.address();
-    Candidate { key: address.clone(), address, identity: Identity::default(), connector, claim: true }
+    Candidate::new(connector)
 }
 
 /// One line, ready to run.
@@ -99,30 +95,12 @@ impl Line {
 
     /// These devices in target `line`.
     pub(crate) fn of(candidates: Vec<Candidate>) -> Self {
-        let target = Target {
-            name: "line".to_owned(),
-            matcher: Match {
-                kind: MatchKind::Sim(SimSpec::default()),
-                bootloader_usb: None,
-                serial_number: None,
-                product: None,
-                hub_path: None,
-            },
-            link: LinkOptions { quiet: Duration::from_secs(1), ..LinkOptions::default() },
-            discover: Duration::from_secs(10),
-            expect: Expect::default(),
-            bootloader: flashfleet::plan::Auto::Auto,
-            starts_in: flashfleet::transport::Firmware::Application,
-            steps: default_steps(),
-        };
-        let plan = Plan {
-            name: "test".to_owned(),
-            path: "test.yaml".into(),
-            sha256: "00".repeat(32),
-            images: BTreeMap::from([("app".to_owned(), Arc::new(new_image().into()))]),
-            targets: vec![target],
-            policy: Policy { deadline: Duration::from_secs(600), ..Policy::default() },
-        };
+        let mut target = Target::new("line", SimSpec::default().into(), default_steps());
+        target.link.quiet = Duration::from_secs(1);
+        let mut plan = Plan::new("test").with_image("app", new_image()).with_target(target);
+        plan.path = "test.yaml".into();
+        plan.sha256 = "00".repeat(32);
+        plan.policy.deadline = Duration::from_secs(600);
         Self {
             plan,
             devices: HashMap::from([("line".to_owned(), candidates)]),
@@ -154,9 +132,12 @@ impl Line {
         let folder = tempfile::tempdir().expect("a folder");
         let journal = folder.path().join("journal.jsonl");
         let paths = OutputPaths { journal: Some(journal.clone()), ..OutputPaths::default() };
-        let core = ReporterCore::new(prepare_outputs(&paths).expect("outputs"), Display::hidden());
-        let plan = Arc::new(self.plan.clone());
-        let run = flashfleet::actors::run(plan, self.options.clone(), source, core, interrupts);
+        let run = Run::new(self.plan.clone())
+            .with_options(self.options.clone())
+            .with_source(source)
+            .with_outputs(prepare_outputs(&paths).expect("outputs"))
+            .with_interrupts(interrupts)
+            .run();
         // In virtual time: a run that never ends fails its test instead of hanging it.
         let day = Duration::from_secs(24 * 3600);
         let finished =

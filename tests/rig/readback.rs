@@ -94,6 +94,20 @@ impl Device {
         self.ask::<serde_json::Value>(&["upload", &file.path().to_string_lossy()]).map(drop)
     }
 
+    /// The bytes of a file.
+    pub(crate) fn file(&self, name: &str) -> Result<Vec<u8>> {
+        let file = tempfile::NamedTempFile::new()?;
+        self.ask::<Option<()>>(&["get", name, &file.path().to_string_lossy()])?;
+        Ok(std::fs::read(file.path())?)
+    }
+
+    /// Puts a file onto the device.
+    pub(crate) fn put_file(&self, name: &str, content: &[u8]) -> Result<()> {
+        let mut file = tempfile::NamedTempFile::new()?;
+        file.write_all(content)?;
+        self.ask::<Option<()>>(&["put", name, &file.path().to_string_lossy()]).map(drop)
+    }
+
     /// Marks an image for one test boot.
     pub(crate) fn test(&self, image: &Image) -> Result<Vec<SlotState>> {
         self.ask(&["test", &hex::encode(image.hash())])

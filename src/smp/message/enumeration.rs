@@ -1,4 +1,24 @@
 //! Enumeration group (`smp_groups/smp_group_10.rst`): requests and answers.
+//!
+//! ```
+//! use flashfleet::smp::group;
+//! use flashfleet::smp::message::enumeration::{CountGroups, GroupDetails, ListGroups};
+//!
+//! # use flashfleet::{cause::Cause, client::Client, sim::{Fleet, SimSpec}};
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Cause> {
+//! # let fleet = Fleet::new(&SimSpec::default()).expect("a device");
+//! # let link = fleet.connector(0).connect().await?;
+//! let mut client = Client::over(link);
+//! assert_eq!(client.request(&CountGroups {}).await?.count, 4);
+//! let groups = client.request(&ListGroups {}).await?.groups;
+//! assert_eq!(groups, [group::OS, group::IMAGE, group::STAT, group::ENUM]);
+//!
+//! let details = client.request(&GroupDetails { groups: Some(vec![group::OS]) }).await?.groups;
+//! assert_eq!(details[0].name.as_deref(), Some("os mgmt"));
+//! # Ok(())
+//! # }
+//! ```
 
 use serde::{Deserialize, Serialize};
 

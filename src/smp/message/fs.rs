@@ -1,4 +1,34 @@
 //! File system group (`smp_groups/smp_group_8.rst`): requests and answers. How a whole file goes over is the client's.
+//!
+//! ```
+//! use flashfleet::smp::message::fs::{FileHash, FileHashTypes, FileStatus, HashOutput};
+//!
+//! # use flashfleet::{cause::Cause, client::Client, sim::{Fleet, SimSpec}, smp::group};
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Cause> {
+//! # let fleet = Fleet::new(&SimSpec { groups: vec![group::FS], ..SimSpec::default() }).expect("a device");
+//! # let link = fleet.connector(0).connect().await?;
+//! let mut client = Client::over(link);
+//! // A whole file, in pieces, through lost answers, compared in the end.
+//! let put = client.put_file("/lfs1/id.txt", b"0042", |_done| ()).await?;
+//! assert_eq!(put.checked.as_deref(), Some("crc32"));
+//!
+//! let mut content = Vec::new();
+//! let write = |piece: &[u8]| {
+//!     content.extend_from_slice(piece);
+//!     Ok(())
+//! };
+//! client.get_file("/lfs1/id.txt", write, |_done, _total| ()).await?;
+//! assert_eq!(content, b"0042");
+//!
+//! let name = || "/lfs1/id.txt".to_owned();
+//! assert_eq!(client.request(&FileStatus { name: name() }).await?.len, 4);
+//! assert!(client.request(&FileHashTypes {}).await?.types.get("sha256").is_some());
+//! let crc = client.request(&FileHash { name: name(), kind: Some("crc32".to_owned()), ..FileHash::default() }).await?;
+//! assert_eq!(crc.output, HashOutput::Number(0x86f9_605a));
+//! # Ok(())
+//! # }
+//! ```
 
 use std::fmt;
 

@@ -1,4 +1,35 @@
 //! Application and firmware image group (`smp_groups/smp_group_1.rst`): requests and answers.
+//!
+//! ```
+//! use flashfleet::client::UploadRequest;
+//! use flashfleet::image::{Image, ImageBuilder};
+//! use flashfleet::smp::message::image::{ListImages, SetState, SlotInfo};
+//!
+//! # use flashfleet::{cause::Cause, client::Client, sim::{Fleet, SimSpec}};
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Cause> {
+//! # let fleet = Fleet::new(&SimSpec::default()).expect("a device");
+//! # let link = fleet.connector(0).connect().await?;
+//! let mut client = Client::over(link);
+//! let running = &client.request(&ListImages {}).await?.images[0];
+//! assert!(running.active && running.confirmed);
+//! assert_eq!(running.version, "1.0.0");
+//!
+//! let slots = &client.request(&SlotInfo {}).await?.images[0].slots;
+//! assert_eq!(slots[1].size, Some(512 * 1024));
+//!
+//! // With a file: `Image::load(path)`.
+//! let image = Image::from_bytes(ImageBuilder::new().version("2.0.0").payload(&[0x5a; 4000]).build())?;
+//! let (file, sha256) = (image.bytes().clone(), *image.file_sha256());
+//! let uploaded = client.upload(file, sha256, image.hash(), UploadRequest::default(), |_done, _total| ()).await?;
+//! assert_eq!(uploaded.figures.bytes, image.bytes().len() as u64);
+//!
+//! let test = SetState { hash: Some(image.hash().to_vec()), confirm: false };
+//! let marked = &client.request(&test).await?.images[1];
+//! assert_eq!((marked.version.as_str(), marked.pending), ("2.0.0", true));
+//! # Ok(())
+//! # }
+//! ```
 
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,40 @@
 //! Operating system group (`smp_groups/smp_group_0.rst`): requests and answers.
+//!
+//! ```
+//! use flashfleet::smp::message::os::{
+//!     ApplicationInfo, BootloaderInfo, Echo, GetDateTime, Params, Reset, SetDateTime, TaskStatistics,
+//! };
+//!
+//! # use flashfleet::{cause::Cause, client::Client, sim::{Fleet, SimSpec}};
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Cause> {
+//! # let fleet = Fleet::new(&SimSpec::default()).expect("a device");
+//! # let link = fleet.connector(0).connect().await?;
+//! let mut client = Client::over(link);
+//! let answer = client.request(&Echo { d: "hello".to_owned() }).await?;
+//! assert_eq!(answer.r, "hello");
+//!
+//! let tasks = client.request(&TaskStatistics {}).await?.tasks;
+//! let work = tasks.get("sysworkq").expect("Zephyr's work queue");
+//! assert_eq!((work.stack_used_bytes(), work.stack_size_bytes()), (Some(232), Some(1024)));
+//!
+//! client.request(&SetDateTime { datetime: "2026-11-25T20:52:29".to_owned() }).await?;
+//! assert_eq!(client.request(&GetDateTime {}).await?.datetime, "2026-11-25T20:52:29");
+//!
+//! let buffers = client.request(&Params {}).await?;
+//! assert_eq!((buffers.buf_size, buffers.buf_count), (384, 4));
+//!
+//! let kernel = client.request(&ApplicationInfo { format: Some("sv".to_owned()) }).await?;
+//! assert_eq!(kernel.output, "Zephyr 4.4.0");
+//!
+//! let bootloader = client.request(&BootloaderInfo::default()).await?;
+//! assert_eq!(bootloader.bootloader.as_deref(), Some("MCUboot"));
+//!
+//! // Answered first, done a moment later.
+//! client.request(&Reset::default()).await?;
+//! # Ok(())
+//! # }
+//! ```
 
 use ciborium::Value;
 use serde::de::{Deserializer, Error};

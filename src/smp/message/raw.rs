@@ -3,6 +3,27 @@
 //!
 //! JSON has no byte strings. One is written as an object with the one key `$bytes` and hexadecimal text:
 //! `{"data": {"$bytes": "00ff"}}`, in both directions.
+//!
+//! ```
+//! use flashfleet::smp::message::Repeat;
+//! use flashfleet::smp::message::raw::{payload_from_text, payload_to_json};
+//! use flashfleet::smp::{Op, RawRequest, RequestId, group};
+//!
+//! # use flashfleet::{cause::Cause, client::Client, sim::{Fleet, SimSpec}};
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Cause> {
+//! # let fleet = Fleet::new(&SimSpec::default()).expect("a device");
+//! # let link = fleet.connector(0).connect().await?;
+//! let mut client = Client::over(link);
+//! let payload = payload_from_text(r#"{"d": "hello"}"#).expect("a JSON object");
+//! let echo = RequestId { op: Op::Write, group: group::OS, command: 0 };
+//! let request = RawRequest::from_parts(echo, Repeat::Safe, payload).expect("a short message");
+//! let answer = client.send(request, None).await?;
+//! let json = payload_to_json(&answer.payload).expect("a CBOR map");
+//! assert_eq!(json["r"], "hello");
+//! # Ok(())
+//! # }
+//! ```
 
 use ciborium::Value;
 use serde_json::{Map, Number, Value as Json};

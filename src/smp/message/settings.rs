@@ -1,5 +1,24 @@
 //! Settings group (`smp_groups/smp_group_3.rst`): requests and answers. What the bytes of a value mean is the
 //! application's: the protocol has no types for them.
+//!
+//! ```
+//! use flashfleet::smp::message::settings::{CommitSettings, ReadSetting, SaveSettings, WriteSetting};
+//!
+//! # use flashfleet::{cause::Cause, client::Client, sim::{Fleet, SimSpec}, smp::group};
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Cause> {
+//! # let fleet = Fleet::new(&SimSpec { groups: vec![group::SETTINGS], ..SimSpec::default() }).expect("a device");
+//! # let link = fleet.connector(0).connect().await?;
+//! let mut client = Client::over(link);
+//! client.request(&WriteSetting { name: "net/ip".to_owned(), val: vec![10, 0, 0, 7] }).await?;
+//! client.request(&CommitSettings {}).await?;
+//! client.request(&SaveSettings::default()).await?;
+//!
+//! let ip = client.request(&ReadSetting { name: "net/ip".to_owned(), max_size: None }).await?;
+//! assert_eq!(ip.val, [10, 0, 0, 7]);
+//! # Ok(())
+//! # }
+//! ```
 
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,20 @@
 //! Shell group (`smp_groups/smp_group_9.rst`): requests and answers.
+//!
+//! ```
+//! use flashfleet::smp::message::Repeat;
+//!
+//! # use flashfleet::{cause::Cause, client::Client, sim::{Fleet, SimSpec}, smp::group};
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Cause> {
+//! # let fleet = Fleet::new(&SimSpec { groups: vec![group::SHELL], ..SimSpec::default() }).expect("a device");
+//! # let link = fleet.connector(0).connect().await?;
+//! let mut client = Client::over(link);
+//! let command = ["kernel", "version"].map(str::to_owned).to_vec();
+//! let said = client.shell(command, Repeat::Once, None).await?;
+//! assert_eq!((said.o.as_str(), said.ret), ("Zephyr version 4.4.0\r\n", 0));
+//! # Ok(())
+//! # }
+//! ```
 
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,20 @@
 //! Statistics group (`smp_groups/smp_group_2.rst`): requests and answers.
+//!
+//! ```
+//! use flashfleet::smp::message::stat::{ListStatistics, ShowStatistics};
+//!
+//! # use flashfleet::{cause::Cause, client::Client, sim::{Fleet, SimSpec}};
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Cause> {
+//! # let fleet = Fleet::new(&SimSpec { statistics: vec!["smp".to_owned()], ..SimSpec::default() }).expect("a device");
+//! # let link = fleet.connector(0).connect().await?;
+//! let mut client = Client::over(link);
+//! assert_eq!(client.request(&ListStatistics {}).await?.stat_list, ["smp"]);
+//! let smp = client.request(&ShowStatistics { name: "smp".to_owned() }).await?;
+//! assert_eq!(smp.fields.get("requests"), Some(&2));
+//! # Ok(())
+//! # }
+//! ```
 
 use serde::{Deserialize, Serialize};
 
