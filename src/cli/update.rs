@@ -167,8 +167,7 @@ fn bootloader(args: &UpdateArgs) -> Auto<Bootloader> {
 }
 
 fn steps(args: &UpdateArgs, image: &ImageSet) -> Vec<Step> {
-    let mut steps =
-        if args.recovery { Step::recover(IMAGE, image) } else { Step::update(IMAGE, image) };
+    let mut steps = if args.recovery { Step::recover(IMAGE, image) } else { Step::update(IMAGE, image) };
     for step in &mut steps {
         if let Step::Upload { upgrade_only, force, .. } = step {
             (*upgrade_only, *force) = (args.upgrade_only, args.force);

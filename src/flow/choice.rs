@@ -49,7 +49,9 @@ pub(super) fn choose_primary(members: &[Member], image_number: u32) -> Result<Ar
         None => Err(Cause::new(
             Class::Image,
             "image.wrong_slot",
-            format!("expected an image {image_number} that was built for the primary slot, the package has none"),
+            format!(
+                "expected an image {image_number} that was built for the primary slot, the package has none"
+            ),
             "build the package with an image for each slot, as direct XIP needs it",
         )),
     }

@@ -47,13 +47,12 @@ pub(super) fn check(problems: &Problems<'_>, steps: &[(Step, Range<usize>)], sta
     for (index, (step, at)) in steps.iter().enumerate() {
         let complain = |message: &str, help: &str| problems.add("plan.step_order", at, message, help);
         match (place, step) {
-            (
-                Place::OtherMode,
-                Step::Upload { .. } | Step::TestBoot | Step::Confirm | Step::Erase { .. },
-            ) => complain(
-                "the device was reset into another boot mode, where images are not handled",
-                "put `- reset` before it; a `run` step can call a program that works in this mode",
-            ),
+            (Place::OtherMode, Step::Upload { .. } | Step::TestBoot | Step::Confirm | Step::Erase { .. }) => {
+                complain(
+                    "the device was reset into another boot mode, where images are not handled",
+                    "put `- reset` before it; a `run` step can call a program that works in this mode",
+                )
+            }
             (Place::Bootloader, Step::TestBoot) => complain(
                 "there is no test boot in the bootloader: what it writes into the primary slot runs at the next reset, and \
                  nothing brings the old image back",
@@ -71,10 +70,12 @@ pub(super) fn check(problems: &Problems<'_>, steps: &[(Step, Range<usize>)], sta
                 "the device is in its bootloader, which takes no boot mode: a reset starts the application",
                 "take it out, or put `- reset` before it",
             ),
-            (Place::Bootloader, Step::Upload { .. }) if !is_left(steps.get(index..).unwrap_or_default()) => complain(
-                "the device stays in its bootloader: nothing shows whether it boots what is uploaded here",
-                "put `- reset` after it",
-            ),
+            (Place::Bootloader, Step::Upload { .. }) if !is_left(steps.get(index..).unwrap_or_default()) => {
+                complain(
+                    "the device stays in its bootloader: nothing shows whether it boots what is uploaded here",
+                    "put `- reset` after it",
+                )
+            }
             _ => {}
         }
         place = place.after(step);

@@ -51,12 +51,7 @@ pub(super) fn read(
     steps
 }
 
-fn default_steps(
-    target: &Fields<'_>,
-    images: &Images,
-    simulated: bool,
-    starts_in: Firmware,
-) -> Vec<Step> {
+fn default_steps(target: &Fields<'_>, images: &Images, simulated: bool, starts_in: Firmware) -> Vec<Step> {
     let reader = target.reader;
     let mut names = images.keys();
     let (Some(image), None) = (names.next(), names.next()) else {

@@ -295,7 +295,8 @@ fn set_state(
 ) -> Result<(), u32> {
     let (invalid, bad_state) = (SmpError::Invalid as u32, SmpError::BadState as u32);
     let body = Body::read(payload).map_err(|error| error as u32)?;
-    let hash = body.bytes("hash").map_err(|error| error as u32)?.filter(|_| recovery.hash).unwrap_or_default();
+    let hash =
+        body.bytes("hash").map_err(|error| error as u32)?.filter(|_| recovery.hash).unwrap_or_default();
     let confirm = body.bool("confirm").map_err(|error| error as u32)?.unwrap_or(false);
     if !hash.is_empty() && hash.len() != flash.hash.len() {
         return Err(invalid);

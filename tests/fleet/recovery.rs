@@ -80,7 +80,11 @@ fn every_kind_of_recovery_writes_the_primary_slot_and_the_application_proves_it(
                 // A second run finds nothing to do, wherever its plan thinks that the device is.
                 let second = line.run().await;
                 assert_eq!(passed(&second).changed, Some(false), "{recovery:?}");
-                assert_eq!(device.boots(), if starts { 1 } else { 2 }, "no reset in the second run: {recovery:?}");
+                assert_eq!(
+                    device.boots(),
+                    if starts { 1 } else { 2 },
+                    "no reset in the second run: {recovery:?}"
+                );
             });
         }
     }
@@ -116,14 +120,16 @@ fn a_device_that_is_in_its_application_although_the_plan_says_otherwise_is_not_w
 #[test]
 fn an_upload_that_breaks_off_leaves_no_application_and_is_made_anew_in_the_recovery() {
     in_virtual_time(async {
-        let fault =
-            FaultSpec { vanish_at_byte: Some(8000), vanish_ms: Some(1000), ..FaultSpec::default() };
+        let fault = FaultSpec { vanish_at_byte: Some(8000), vanish_ms: Some(1000), ..FaultSpec::default() };
         let line = line(&SimSpec { fault, ..spec(RecoverySpec::default()) });
         let finished = line.run().await;
         let report = passed(&finished);
         assert!(runs_new_image(&line.device(0)));
         assert_eq!(report.attempts, 2);
-        assert!(line.device(0).bytes_written() > 12_000 + 7_000, "it begins again: the recovery resumes nothing");
+        assert!(
+            line.device(0).bytes_written() > 12_000 + 7_000,
+            "it begins again: the recovery resumes nothing"
+        );
     });
 }
 
@@ -155,8 +161,7 @@ fn a_device_that_is_lost_in_mid_upload_is_no_pass_and_the_help_says_what_it_is_n
 #[test]
 fn a_bootloader_that_hangs_without_an_application_is_told_as_one_that_does_not_answer() {
     in_virtual_time(async {
-        let fault =
-            FaultSpec { vanish_at_byte: Some(8000), vanish_ms: Some(1000), ..FaultSpec::default() };
+        let fault = FaultSpec { vanish_at_byte: Some(8000), vanish_ms: Some(1000), ..FaultSpec::default() };
         let recovery = RecoverySpec { no_application: false, ..RecoverySpec::default() };
         let line = line(&SimSpec { fault, ..spec(recovery) });
         let finished = line.run().await;

@@ -103,7 +103,10 @@ impl EnterBootloaderStep {
             }
             facts.prove(true);
             facts.place = Place::NotNeeded;
-            return Turn::skipped("what would be uploaded in the bootloader runs already, and is confirmed", facts);
+            return Turn::skipped(
+                "what would be uploaded in the bootloader runs already, and is confirmed",
+                facts,
+            );
         }
         if let Some(slot) = pending {
             return self.broke(Cause::new(

@@ -120,7 +120,8 @@ fn prove(facts: &mut Facts, state: &ImageState) -> Result<(), Cause> {
         match examine(state, expected, mode) {
             Proof::Runs { confirmed: stays } => confirmed &= stays,
             Proof::SwapPending | Proof::Other(_) => {
-                let running = state.images.iter().find(|slot| slot.image == expected.image_number && slot.active);
+                let running =
+                    state.images.iter().find(|slot| slot.image == expected.image_number && slot.active);
                 let runs = running.map_or_else(
                     || "nothing that the device lists".to_owned(),
                     |slot| {
@@ -160,7 +161,9 @@ fn still_in_bootloader(state: Option<&ImageState>) -> Cause {
     Cause::new(
         Class::Device,
         "device.still_in_bootloader",
-        format!("expected the application to answer after the reset, the bootloader does, which lists {listed}"),
+        format!(
+            "expected the application to answer after the reset, the bootloader does, which lists {listed}"
+        ),
         "where it lists no image in slot 0, it has none that it may boot: check that the image is signed with this device's key \
          and built for this device, and upload again with `starts_in: bootloader`. A held button keeps a board there, too",
     )

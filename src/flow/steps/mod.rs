@@ -3,8 +3,8 @@
 mod bootloader;
 mod confirm;
 mod files;
-mod once;
 mod leave;
+mod once;
 mod reboot;
 mod recovery_upload;
 mod reset;

@@ -266,8 +266,7 @@ impl StepMachine for RecoveryUploadStep {
             }
             (Phase::ReadBack, Some(Outcome::State(state))) => self.read_back(&state),
             (Phase::ReadBack, Some(Outcome::Failed(cause))) if cause.class == Class::Device => {
-                let note =
-                    "the bootloader has no image list: whether it would boot the image shows only the application";
+                let note = "the bootloader has no image list: whether it would boot the image shows only the application";
                 self.detail.notes.push(note.to_owned());
                 self.held()
             }

@@ -5,8 +5,8 @@ use std::time::Duration;
 use semver::VersionReq;
 
 use crate::cause::{Cause, Class};
-use crate::flow::proof::short_hash;
 use crate::flow::facts::Place;
+use crate::flow::proof::short_hash;
 use crate::flow::slots::{active, no_running_image, primary};
 use crate::report::StepDetail;
 use crate::smp::Time;
