@@ -3,7 +3,7 @@
 use crate::cause::{Cause, Class};
 use crate::flow::answerer::{Answerer, Inquired, Inquiry};
 use crate::flow::facts::Place;
-use crate::flow::proof::{Proof, examine, short_hash};
+use crate::flow::proof::{Proof, confirm_not_held, examine, short_hash};
 use crate::report::{Departure, StepDetail};
 use crate::smp::Time;
 use crate::smp::message::image::ImageState;
@@ -118,7 +118,14 @@ fn prove(facts: &mut Facts, state: &ImageState) -> Result<(), Cause> {
     let mode = facts.boot_mode();
     for expected in facts.expected.values() {
         match examine(state, expected, mode) {
-            Proof::Runs { confirmed: stays } => confirmed &= stays,
+            Proof::Runs { confirmed: stays } => {
+                let earlier = facts.proven.get(&expected.image_number);
+                let held = earlier.filter(|proven| proven.expected == *expected && proven.confirmed);
+                if !stays && held.is_some() {
+                    return Err(confirm_not_held(expected));
+                }
+                confirmed &= stays;
+            }
             Proof::SwapPending | Proof::Other(_) => {
                 let running =
                     state.images.iter().find(|slot| slot.image == expected.image_number && slot.active);
