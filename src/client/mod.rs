@@ -4,6 +4,7 @@
 mod bootloader;
 mod connect;
 mod conversation;
+mod diagnosis;
 mod error;
 mod files;
 mod long_messages;

@@ -1,6 +1,7 @@
 //! The plan file: model, loading, validation, schema.
 
 mod address;
+mod buffer;
 mod build;
 mod data;
 mod derived;
@@ -25,6 +26,7 @@ mod steps;
 mod targets;
 mod yaml;
 
+pub use buffer::Buffer;
 pub use diagnostic::{Diagnostic, Diagnostics, Place};
 pub use files::read_file;
 pub use load::{load, parse};
