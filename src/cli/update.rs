@@ -17,7 +17,7 @@ use crate::cause::{Cause, Class};
 use crate::exit::Exit;
 use crate::image::ImageSet;
 use crate::plan::{Auto, Bootloader, Expect, LinkOptions, Match, Plan, Step, Target};
-use crate::transport::{Address, Candidate, Discovery};
+use crate::transport::{Address, Candidate, Discovery, Firmware};
 
 /// What the image, the target and the plan are called in reports.
 const IMAGE: &str = "image";
@@ -43,6 +43,10 @@ pub struct UpdateArgs {
     /// Upload and mark the image, and leave the reset to somebody else: it is not seen to boot.
     #[arg(long)]
     skip_reset: bool,
+    /// The device is in MCUboot's serial recovery: write its primary slot, reset, and prove that the image runs. There is no
+    /// test boot, and nothing brings the old image back.
+    #[arg(long, conflicts_with_all = ["confirm_directly", "skip_reset", "upgrade_only"])]
+    recovery: bool,
     /// How the device's bootloader puts a new image into use, where the device does not tell it [default: ask the device].
     #[arg(long, value_name = "MODE", value_parser = PossibleValuesParser::new(Bootloader::WORDS.map(|(word, _)| word)))]
     bootloader: Option<String>,
@@ -151,6 +155,7 @@ fn plan(args: &UpdateArgs, matcher: Match, image: ImageSet, link: LinkOptions) -
         bootloader: bootloader(args),
         discover: args.discover.unwrap_or(Target::DISCOVER),
         expect: Expect { min: 1, max: Some(1) },
+        starts_in: if args.recovery { Firmware::Bootloader } else { Firmware::Application },
         ..Target::new(TARGET, matcher, steps(args, &image))
     };
     Plan::new(PLAN).with_image(IMAGE, image).with_target(target)
@@ -162,7 +167,7 @@ fn bootloader(args: &UpdateArgs) -> Auto<Bootloader> {
 }
 
 fn steps(args: &UpdateArgs, image: &ImageSet) -> Vec<Step> {
-    let mut steps = Step::update(IMAGE, image);
+    let mut steps = if args.recovery { Step::recover(IMAGE, image) } else { Step::update(IMAGE, image) };
     for step in &mut steps {
         if let Step::Upload { upgrade_only, force, .. } = step {
             (*upgrade_only, *force) = (args.upgrade_only, args.force);

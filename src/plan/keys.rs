@@ -186,9 +186,14 @@ pub(super) static TARGET: Table = Table {
         ),
         opt("expect", Kind::Expect, "How many devices there must be. Default: `\"1..\"`."),
         opt(
+            "starts_in",
+            Kind::Choice(&["application", "bootloader"]),
+            "What answers before the first step: the application (default), or MCUboot in its serial recovery.",
+        ),
+        opt(
             "steps",
             Kind::Steps,
-            "What is done to each device, in order. Default: upload the only image, test-boot, confirm, reset.",
+            "What is done to each device, in order. Default: upload the only image, test-boot, confirm, reset; where `starts_in` is `bootloader`: upload the only image, reset.",
         ),
     ],
 };

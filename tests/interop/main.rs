@@ -22,6 +22,7 @@ mod fleet_losses;
 mod fleet_native;
 mod fleet_packages;
 mod fleet_ram_load;
+mod fleet_recovery;
 mod fleet_reverts;
 mod fleet_run;
 mod fleet_slots;

@@ -66,7 +66,7 @@ pub(super) async fn execute(
             Ok(Told::new(format!("clock set to {datetime}"), json!({ "datetime": datetime })))
         }
         Prepared::Upload { image, image_number, upgrade_only } => {
-            files::upload(client, &image, UploadRequest { image_number, upgrade_only }).await
+            files::upload(client, &image, UploadRequest { image_number, primary_of: None, upgrade_only }).await
         }
         Prepared::SetState { hash, confirm, force } => set_state(client, hash, confirm, force).await,
         Prepared::WriteSetting { name, value } => {
