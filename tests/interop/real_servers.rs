@@ -26,8 +26,6 @@ enum Shown {
     Udp,
     Microbit,
     Mps2,
-    /// By tests of its own, elsewhere.
-    Elsewhere,
     /// It needs a board that nothing here emulates.
     Hardware,
 }
@@ -39,11 +37,8 @@ fn shown(server: &Server) -> Option<Shown> {
         ("native_sim", "serial" | "shell") => Shown::Native,
         ("native_sim", "udp") => Shown::Udp,
         ("qemu_cortex_m0", "serial") => Shown::Microbit,
-        ("mps2_an385", "serial") => Shown::Mps2,
         ("native_sim", "serial_raw") => Shown::NativeRaw,
-        // Recovery with raw framing.
-        ("mps2_an385", "serial_raw") => Shown::Elsewhere,
-        ("mps2_an385", "shell") => Shown::Elsewhere,
+        ("mps2_an385", "serial" | "serial_raw" | "shell") => Shown::Mps2,
         ("nrf52840dk", "serial" | "bt") => Shown::Hardware,
         _ => return None,
     })
@@ -144,9 +139,11 @@ impl Running {
                     _ => Board::mps2(&server.config)?,
                 };
                 let terminal = Terminal::to(board.address())?;
-                (serial(terminal.path()), Process::Board(board, terminal))
+                // Some of these speak COBS, but in their bootloader.
+                let kind = if server.transport == "serial_raw" { "raw" } else { "serial" };
+                (format!("{kind}:{}", terminal.path().display()), Process::Board(board, terminal))
             }
-            Shown::Elsewhere | Shown::Hardware => {
+            Shown::Hardware => {
                 return Err(RigError::new(format!("{} is not run here", server.artifact)));
             }
         };
@@ -190,7 +187,7 @@ fn start_all() -> Result<Vec<Running>> {
             let Some(shown) = shown(server) else {
                 return Err(RigError::new(format!("no test knows {} {}", server.target, server.transport)));
             };
-            if matches!(shown, Shown::Elsewhere | Shown::Hardware) || !fixtures()?.carries(server) {
+            if shown == Shown::Hardware || !fixtures()?.carries(server) {
                 continue;
             }
             starts.push(scope.spawn(move || Running::start(server, shown).context(&server.artifact)));
