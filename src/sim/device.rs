@@ -8,17 +8,20 @@ use std::time::Duration;
 
 use super::bare::BareReceiver;
 use super::fault::{Dice, FaultSpec};
-use super::firmware::{Behaviour, Version, build_image};
+use super::firmware::{Behaviour, Place, Version, build_image};
 use super::flash::{Flash, PAGE};
-use super::gatt::Assembly;
+use super::gatt::{Assembly, Outbox};
 use super::server::{Reply, Server};
-use super::spec::{OnCrash, SimFraming, SimSpec, SimTransport};
+use super::spec::{BootMode, OnCrash, SimFraming, SimSpec, SimTransport};
 use super::uart::{Receiver, Wire};
 use crate::smp::Time;
 
 mod boot;
 mod connection;
 mod send;
+
+/// Where images are copied to with RAM load; nothing checks the address.
+const RAM: u32 = 0x2024_0000;
 
 /// What a device is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,6 +94,7 @@ pub struct Device {
     /// The BLE central that is connected.
     connection: Option<connection::Connection>,
     assembly: Assembly,
+    outbox: Outbox,
     queue: VecDeque<Queued>,
     work: Option<Work>,
     /// Lines stay in their buffers until then: flash is being written.
@@ -112,7 +116,8 @@ impl Device {
         let fault = FaultSpec::of_device(std::iter::once(&spec.fault).chain(&spec.faults), index + 1);
         let version = spec.version.parse::<Version>().unwrap_or_default();
         let payload = format!("firmware {version} of a simulated device\n").into_bytes();
-        let image = build_image(version, &payload, spec.image_hash);
+        let place = if spec.mode == BootMode::RamLoad { Place::Ram(RAM) } else { Place::Anywhere };
+        let image = build_image(version, &payload, spec.image_hash, place);
         Self {
             flash: Flash::new(spec.mode, spec.slot_size, spec.image_hash, image),
             dice: Dice::new(fault.seed, index),
@@ -133,6 +138,7 @@ impl Device {
             bare: BareReceiver::default(),
             connection: None,
             assembly: Assembly::default(),
+            outbox: Outbox::default(),
             queue: VecDeque::new(),
             work: None,
             stalled_until: Time::ZERO,

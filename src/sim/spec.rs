@@ -102,6 +102,9 @@ pub struct SimSpec {
     pub allow_erase_pending: bool,
     /// MCUboot refuses and erases an image of an older version.
     pub no_downgrade: bool,
+    /// With direct XIP, the server refuses an upload that is linked for the slot that runs
+    /// (Zephyr `CONFIG_MCUMGR_GRP_IMG_REJECT_DIRECT_XIP_MISMATCHED_SLOT`); otherwise the bootloader passes over it.
+    pub reject_mismatched_slot: bool,
     /// The server checks the whole file's SHA-256 after an upload and says so in `match`
     /// (Zephyr `CONFIG_IMG_ENABLE_IMAGE_CHECK`).
     pub image_check: bool,
@@ -183,19 +186,35 @@ pub enum BootMode {
     /// one is confirmed, and is not listed after that.
     #[default]
     SwapOffset,
+    /// Images run from either slot: the highest version boots. No test, no confirm, no revert.
+    DirectXip,
+    /// Images run from either slot: the highest version of those that are marked boots, and is erased after one boot
+    /// unless it is confirmed.
+    DirectXipWithRevert,
+    /// The highest version is copied to RAM. No test, no confirm, no revert.
+    RamLoad,
 }
 
 impl BootMode {
-    /// The number in the answer to OS group, command 8, query `mode`.
+    /// The number in the answer to OS group, command 8, query `mode`; -1 for a mode that Zephyr has no number for.
     #[must_use]
-    pub fn number(self) -> u32 {
+    pub fn number(self) -> i32 {
         match self {
             Self::Single => 0,
             Self::SwapScratch => 1,
             Self::Overwrite => 2,
             Self::SwapMove => 3,
             Self::SwapOffset => 9,
+            Self::DirectXip => 4,
+            Self::DirectXipWithRevert => 5,
+            Self::RamLoad => -1,
         }
+    }
+
+    /// Whether images stay in their slots, and the highest version boots.
+    #[must_use]
+    pub fn runs_in_place(self) -> bool {
+        matches!(self, Self::DirectXip | Self::DirectXipWithRevert | Self::RamLoad)
     }
 }
 
@@ -243,6 +262,7 @@ impl Default for SimSpec {
             mode: BootMode::SwapOffset,
             allow_erase_pending: false,
             no_downgrade: false,
+            reject_mismatched_slot: false,
             image_check: false,
             verbose_errors: false,
             legacy_rc: false,

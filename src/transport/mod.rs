@@ -2,6 +2,7 @@
 
 mod address;
 pub mod ble;
+mod descriptors;
 mod detached;
 mod discover;
 pub(crate) mod framing;
@@ -24,6 +25,7 @@ mod watch;
 pub(crate) mod wire;
 
 pub use address::{Address, AddressError, DEFAULT_UDP_PORT, HostPort};
+pub use descriptors::{descriptor_limit, enough_descriptors, raise_descriptor_limit};
 pub use discover::{Candidate, Discovery, MAX_ADDRESSES};
 pub use framing::FramingMemory;
 pub use link::{Connector, Firmware, Framing, Link, LinkError, LinkErrorKind, LinkProperties};

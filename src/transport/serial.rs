@@ -96,6 +96,10 @@ impl Connector for SerialConnector {
         }))
     }
 
+    fn descriptors(&self) -> usize {
+        1
+    }
+
     fn address(&self) -> String {
         format!("serial:{}", self.path)
     }

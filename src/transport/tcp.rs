@@ -71,6 +71,10 @@ impl Connector for TcpConnector {
         Err(refused(&self.place, &tried, error))
     }
 
+    fn descriptors(&self) -> usize {
+        1
+    }
+
     fn address(&self) -> String {
         format!("tcp:{}", self.place)
     }

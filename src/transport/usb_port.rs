@@ -72,6 +72,10 @@ impl Connector for UsbConnector {
         Ok(link)
     }
 
+    fn descriptors(&self) -> usize {
+        1
+    }
+
     fn address(&self) -> String {
         match &self.link {
             Some(link) => format!("serial:{link}"),
