@@ -61,7 +61,7 @@ fn framing_raw_server_finds_back_into_step_as_the_simulated_one() -> Result<()> 
 #[test]
 fn framing_raw_server_takes_every_command_in_raw_and_auto() -> Result<()> {
     let server = SerialServer::start("serial_raw")?;
-    let buf_size = usize::try_from(server.server.buf_size)?;
+    let buf_size = usize::try_from(server.server.buf_size).context("buf_size")?;
     for options in [["--framing", "raw"], ["--framing", "auto"]] {
         let bench = bench(&server, &options)?;
         assert_eq!(bench.json(&["os", "params"])?["buf_size"], buf_size);
@@ -174,7 +174,7 @@ fn framing_of_a_board_and_of_its_recovery_are_found_and_filled() -> Result<()> {
 #[test]
 fn framing_in_long_lines_reaches_the_server_that_takes_them() -> Result<()> {
     let server = SerialServer::start("serial_line512")?;
-    let buf_size = usize::try_from(server.server.buf_size)?;
+    let buf_size = usize::try_from(server.server.buf_size).context("buf_size")?;
     assert_eq!((buf_size, server.server.line_length_max), (2048, Some(512)));
     let text = "x".repeat(1800);
     for options in
