@@ -46,6 +46,7 @@ mod qmp;
 #[path = "../rig/readback.rs"]
 mod readback;
 mod real_files;
+mod real_framing;
 mod real_images;
 mod real_options;
 mod real_servers;
