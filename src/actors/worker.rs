@@ -19,7 +19,7 @@ use crate::transport::{Connector, Firmware, Link, LinkError, LinkErrorKind};
 use super::clock::Clock;
 use super::probe::is_of_this_machine;
 use super::programs::{self, Names};
-use super::progress::Progress;
+use super::progress::Uploads;
 use super::reporter::{Reporter, Tell};
 use super::way::{LEAST_QUIET, Refusing, Way};
 use super::written::WrittenFiles;
@@ -63,6 +63,8 @@ pub(super) struct Worker {
     pub matched: Names,
     /// The files of this machine that the run has written.
     pub written: WrittenFiles,
+    /// The uploads of the run.
+    pub uploads: Uploads,
     pub client: Option<Client>,
     /// While no link is open.
     conversation: Option<Conversation>,
@@ -96,6 +98,7 @@ impl Worker {
             reporter,
             clock,
             written,
+            uploads: Uploads::default(),
             client: None,
             conversation: None,
             wrote: false,
@@ -267,7 +270,7 @@ impl Worker {
         };
         self.client().await?.limits().await?;
         let before = self.about_to_write().await?;
-        let mut progress = Progress::new(self.id.clone(), self.step, self.reporter.clone(), self.clock);
+        let mut progress = self.progress();
         let mut arrived = false;
         let mut tell = |done, total| {
             arrived |= done > 0;
@@ -323,9 +326,10 @@ impl Worker {
         }
     }
 
-    /// How long one question waits: some links are slower than most, and the plan knows.
+    /// How long one question waits: some links are slower than most, and the plan knows, or what was measured does.
     pub(super) fn question(&self) -> Duration {
-        self.options.timeout.unwrap_or_default().max(RETURN_QUESTION)
+        let measured = self.client.as_ref().and_then(Client::measured_timeout);
+        self.options.timeout.or(measured).unwrap_or_default().max(RETURN_QUESTION) + self.options.settle
     }
 
     /// Silence, then questions, until the device answers or its time is over.

@@ -8,7 +8,7 @@ use crate::smp::exchange::{Exchange, ExchangeConfig, ExchangeError, Policy, Rece
 use crate::smp::message::Request;
 use crate::smp::message::os::{Echo, Params};
 use crate::smp::upload::LinkMemory;
-use crate::smp::{Answer, HEADER_LEN, RawRequest, Time, Version};
+use crate::smp::{Answer, HEADER_LEN, RawRequest, Time, Version, raw};
 use crate::transport::{Framing, Link, LinkError, LinkErrorKind};
 
 use super::long_messages::Pieces;
@@ -81,6 +81,10 @@ pub struct Client {
     pub(super) conversation: Conversation,
     pub(super) options: ClientOptions,
     limits: Option<ServerLimits>,
+    /// Largest message in bytes by the server's own word, where it tells.
+    pub(super) told_message: Option<usize>,
+    /// The shortest time that any request took besides its and its answer's bytes on the wire.
+    pub(super) quick_trip: Option<Duration>,
     /// The link broke.
     broken: bool,
     pub(super) pieces: Pieces,
@@ -99,7 +103,16 @@ impl Client {
     /// A conversation over `link`; goes on with what an earlier link to the same device left.
     #[must_use]
     pub fn new(link: Box<dyn Link>, options: ClientOptions, conversation: Conversation) -> Self {
-        Self { link, conversation, options, limits: None, broken: false, pieces: Pieces::default() }
+        Self {
+            link,
+            conversation,
+            options,
+            limits: None,
+            told_message: None,
+            quick_trip: None,
+            broken: false,
+            pieces: Pieces::default(),
+        }
     }
 
     /// Asks, and asks again where the request may be sent twice.
@@ -187,7 +200,9 @@ impl Client {
             let buffer = usize::try_from(buffer).unwrap_or(usize::MAX);
             buffer.saturating_sub(properties.buffer_overhead).min(properties.max_message)
         };
-        let limits = match self.request(&Params {}).await {
+        let told = self.request(&Params {}).await;
+        self.told_message = told.as_ref().ok().map(|params| usable(params.buf_size));
+        let limits = match told {
             Ok(params) => ServerLimits {
                 max_message: usable(self.options.buffer.unwrap_or(params.buf_size)),
                 fallback: self.options.buffer.map(|_| usable(params.buf_size)),
@@ -264,7 +279,16 @@ impl Client {
 
     /// Time to wait for an answer: at least as long as a full message takes on the wire both ways.
     pub(super) fn timeout(&self) -> Duration {
-        self.options.timeout.unwrap_or(DEFAULT_TIMEOUT + self.wire_time())
+        self.options.timeout.unwrap_or(DEFAULT_TIMEOUT.max(self.least_silence()) + self.wire_time())
+    }
+
+    /// How long there has to be silence before a message is sent again.
+    pub(super) fn least_silence(&self) -> Duration {
+        match self.link.properties().framing {
+            // A server that lost a byte takes what comes for the rest of its message, until it gives that up.
+            Framing::Raw => raw::SILENCE,
+            Framing::Console { .. } | Framing::Cobs | Framing::Datagram | Framing::Gatt { .. } => Duration::ZERO,
+        }
     }
 
     /// Time that a full request and its answer take on the wire; nothing where its speed is not known.
@@ -302,8 +326,9 @@ impl Client {
         loop {
             let (done, outcome) = self.drive(None).await?;
             if done == ticket {
-                if outcome.is_err() {
-                    self.doubt(len);
+                match &outcome {
+                    Ok(answer) => self.note_trip(len, answer),
+                    Err(_) => self.doubt(len),
                 }
                 return outcome.map_err(ClientError::Unanswered);
             }

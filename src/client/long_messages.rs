@@ -86,7 +86,7 @@ impl Client {
     pub(super) fn write_len(&self) -> Option<usize> {
         match self.properties().framing {
             Framing::Gatt { write_len } => Some(write_len),
-            Framing::Console { .. } | Framing::Datagram => None,
+            Framing::Console { .. } | Framing::Raw | Framing::Cobs | Framing::Datagram => None,
         }
     }
 
