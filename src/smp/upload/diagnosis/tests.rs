@@ -258,7 +258,7 @@ fn line_that_is_faster_than_its_baud_rate_has_none() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1000))]
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
     /// In any world: what is foretold is what the changed world gives, or more than that where the server's work on any
     /// request could not be told from latency; and it is always worth the change.
     #[test]
