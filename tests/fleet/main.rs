@@ -3,6 +3,7 @@
 
 mod adapters;
 mod ble;
+mod ble_pieces;
 mod bus;
 mod device_steps;
 mod diagnosis;

@@ -15,6 +15,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::flight::{Flights, InFlight};
 use super::pace::Meter;
 use super::parts::{Ranges, layout};
@@ -64,7 +66,8 @@ enum List {
 /// The upload of one image. See [`Action`] for how to drive it.
 #[derive(Debug)]
 pub struct Upload {
-    bytes: Arc<[u8]>,
+    /// The whole image: chunks in flight are slices of it.
+    bytes: Bytes,
     sha256: [u8; 32],
     config: UploadConfig,
     layout: Layout,
@@ -109,7 +112,7 @@ impl Upload {
         }
         let layout = layout(&config, bytes.len(), config.max_message)?;
         Ok(Self {
-            bytes,
+            bytes: Bytes::from_owner(bytes),
             sha256,
             window: Window::new(config.window, config.adaptive, config.memory.window),
             waiting: Waiting::new(&config),
@@ -299,12 +302,13 @@ impl Upload {
     fn send_next(&mut self, now: Time) -> Result<ChunkRequest, UploadError> {
         let offset = self.next;
         let end = offset + self.layout.data_len(offset);
-        let data = self.bytes.get(offset..end).unwrap_or_default();
+        let end = end.min(self.bytes.len());
+        let data = self.bytes.slice(offset.min(end)..end);
+        let len = data.len();
         let request = self.request(offset, data)?;
         let id = ChunkId(self.next_id);
         self.next_id += 1;
         let first = offset == 0;
-        let len = data.len();
         self.first_sent.get_or_insert(now);
         let new_bytes = self.sent.add(offset, end);
         self.stats.bytes += new_bytes;
@@ -334,7 +338,7 @@ impl Upload {
         self.flights.chunks.push(chunk);
         self.stats.window = self.stats.window.max(self.flights.chunks.len());
         self.next = end;
-        Ok(ChunkRequest { id, request, policy: self.waiting.patience(within), offset, len })
+        Ok(ChunkRequest { id, request, policy: self.waiting.patience(within), within, offset, len })
     }
 
     /// Sends the oldest chunk again. What was sent after it is not answered either: it goes again in its turn.
@@ -373,7 +377,7 @@ impl Upload {
         })
     }
 
-    fn request(&self, offset: usize, data: &[u8]) -> Result<RawRequest, EncodeError> {
+    fn request(&self, offset: usize, data: Bytes) -> Result<RawRequest, EncodeError> {
         let number = |value: usize| u32::try_from(value).map_err(|_| EncodeError::TooLong(value));
         let first = offset == 0;
         let chunk = UploadChunk {
@@ -381,9 +385,10 @@ impl Upload {
             len: if first { Some(number(self.bytes.len())?) } else { None },
             off: number(offset)?,
             sha: (first && self.layout.sha).then_some(self.sha256.as_slice()),
-            data,
+            data: &[],
             upgrade: (first && self.layout.upgrade).then_some(true),
         };
-        Ok(RawRequest::new(&chunk)?.with_version(self.config.version))
+        let after = if chunk.upgrade.is_some() { UploadChunk::UPGRADE_LEN } else { 0 };
+        RawRequest::new(&chunk)?.with_version(self.config.version).with_shared(after, data)
     }
 }

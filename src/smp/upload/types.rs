@@ -147,6 +147,8 @@ pub struct ChunkRequest {
     pub request: RawRequest,
     /// How long its answer counts. The upload itself says when to send it again.
     pub policy: Policy,
+    /// How long the server may work on it, by what the field has proven.
+    pub within: Duration,
     /// Where its data lies in the file, in bytes.
     pub offset: usize,
     /// Length of its data, in bytes.
