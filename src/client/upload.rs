@@ -89,6 +89,9 @@ impl Client {
             self.conversation.exchange.cancel(now, ticket);
         }
         self.conversation.link = upload.memory();
+        if ended.is_err() {
+            self.doubt(upload.stats().largest_message);
+        }
         let stats = ended?;
         Ok(Uploaded { figures: self.figures(request, limits, &stats, len), notes: notes(limits, &stats) })
     }
@@ -105,6 +108,7 @@ impl Client {
             let now = self.conversation.now();
             match upload.poll(now) {
                 Action::Send(chunk) => {
+                    self.pieces.patience = Some(chunk.within);
                     let sent = self.in_protocol(chunk.request);
                     let ticket = self.conversation.exchange.submit(now, sent, chunk.policy);
                     tickets.insert(ticket, Asked::Chunk(chunk.id));
@@ -121,6 +125,8 @@ impl Client {
                     }
                 }
                 Action::LookAtList(policy) => {
+                    // The chunk that it is looked for was not answered.
+                    self.doubt(upload.stats().largest_message);
                     let list = self.in_protocol(RawRequest::new(&ListImages {})?);
                     tickets.insert(self.conversation.exchange.submit(now, list, policy), Asked::List);
                 }
@@ -150,9 +156,9 @@ impl Client {
         let base = Timeouts::default();
         let timeouts = Timeouts {
             first: base.first + wire,
-            middle: self.options.timeout.unwrap_or(base.middle + wire),
+            middle: self.options.timeout.unwrap_or(base.middle.max(self.least_silence()) + wire),
             last: base.last + wire,
-            measured: self.options.timeout.is_none(),
+            measured: self.options.timeout.is_none() && self.least_silence().is_zero(),
         };
         let held = self.conversation.link;
         // Where the size is the plan's word, what an upload before this one found out counts.
@@ -186,7 +192,7 @@ impl Client {
 
     /// Requests in flight at most: as the plan says, but never more than the server's buffers are proven to take. One,
     /// where the server does not tell its buffers.
-    fn window(&self, limits: ServerLimits) -> usize {
+    pub(super) fn window(&self, limits: ServerLimits) -> usize {
         let most = usable_buffers(limits);
         let wanted = self.options.window.map_or(most, |wanted| usize::try_from(wanted).unwrap_or(most));
         wanted.clamp(1, most)
@@ -198,7 +204,7 @@ impl Client {
         match self.properties().framing {
             // A server without a free buffer drops a datagram; one with a UART may fall over.
             Framing::Datagram => most.max(2),
-            Framing::Console { .. } | Framing::Gatt { .. } => most,
+            Framing::Console { .. } | Framing::Raw | Framing::Cobs | Framing::Gatt { .. } => most,
         }
     }
 
@@ -222,12 +228,13 @@ impl Client {
             link_limit_bytes_per_s: properties
                 .wire_bytes_per_s
                 .map(|wire| limit_bytes_per_s(|n| properties.framing.wire_len(n), wire, message, len)),
+            diagnosis: Some(self.diagnosis(limits, stats, len)),
         }
     }
 }
 
 /// One buffer stays for the answer.
-fn usable_buffers(limits: ServerLimits) -> usize {
+pub(super) fn usable_buffers(limits: ServerLimits) -> usize {
     let count = limits.buffers.map_or(1, |count| count.saturating_sub(1));
     usize::try_from(count).unwrap_or(usize::MAX).clamp(1, MOST_IN_FLIGHT)
 }

@@ -31,8 +31,9 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// Payload bytes in one line of `line_length` bytes: whole base64 quanta, at least one.
-fn payload_per_line(line_length: usize) -> usize {
+/// Bytes of a packet in one line of `line_length` bytes, marker and newline included: whole base64 quanta, at least one.
+#[must_use]
+pub fn payload_per_line(line_length: usize) -> usize {
     (line_length.saturating_sub(LINE_OVERHEAD) / 4).max(1) * 3
 }
 

@@ -89,6 +89,7 @@ impl Connector for UsbConnector {
     }
 
     fn expect(&self, firmware: Firmware) {
+        self.options.memory.expect(firmware);
         *self.expected.lock().unwrap_or_else(PoisonError::into_inner) = firmware;
     }
 }

@@ -204,6 +204,9 @@ pub struct SlotInfoSlot {
     /// Size of the slot, in bytes; not sent where it could not be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<u64>,
+    /// Why the slot could not be read: a negative errno of the server's; not sent where it could.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rc: Option<i64>,
     /// Image number to upload to for this slot; not sent for a slot that takes no upload.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upload_image_id: Option<u32>,
