@@ -47,6 +47,8 @@ impl Exit {
     pub fn of_cause(cause: &Cause) -> Self {
         match cause.class {
             _ if cause.code == "device.not_found" => Self::NoMatch,
+            // The file may well be sound: it is the device that does not take it.
+            Class::Image if cause.code.starts_with("smp.") => Self::NotPassed,
             Class::Plan | Class::Image => Self::Usage,
             Class::Station => Self::Station,
             Class::Device | Class::Link => Self::NotPassed,
@@ -94,6 +96,8 @@ mod tests {
         }
         let not_found = Cause::new(Class::Link, "device.not_found", "x", "x");
         assert_eq!(Exit::of_cause(&not_found).code(), 4, "no device matched");
+        let refused = Cause::new(Class::Image, "smp.img_mgmt.current_version_is_newer", "x", "x");
+        assert_eq!(Exit::of_cause(&refused).code(), 100, "the device's no");
         for (outcome, code) in [
             (Outcome::Passed, 0),
             (Outcome::NotPassed, 100),

@@ -203,9 +203,9 @@ async fn shell_commands_run_once() {
     let argv = |line: &str| line.split(' ').map(str::to_owned).collect::<Vec<_>>();
     let (fleet, mut client) = device(spec(3)).await;
     let output = client.shell(argv("echo a b"), Repeat::Once, None).await.unwrap();
-    assert_eq!((output.o.as_str(), output.ret), ("a b\r\n", 0));
+    assert_eq!((output.o.as_str(), output.ret), ("\r\na b\r\n", 0));
     let output = client.shell(argv("nothing"), Repeat::Once, None).await.unwrap();
-    assert_eq!((output.o.as_str(), output.ret), ("nothing: command not found\r\n", -8));
+    assert_eq!((output.o.as_str(), output.ret), ("\r\n\u{1b}[1;31mnothing: command not found\r\n\u{1b}[m", -8));
     let lost = client.shell(argv("selftest"), Repeat::Once, None).await;
     assert!(matches!(lost, Err(ClientError::Unanswered(_))), "{lost:?}");
     assert_eq!(fleet.device(0).request_count(group::SHELL, 0), 3);
@@ -214,7 +214,7 @@ async fn shell_commands_run_once() {
     assert_eq!(refusal(client.shell(long, Repeat::Once, None).await), "smp.shell_mgmt.command_too_long");
 
     let (fleet, mut client) = device(spec(1)).await;
-    assert_eq!(client.shell(argv("selftest"), Repeat::Safe, None).await.unwrap().o, "PASS\r\n");
+    assert_eq!(client.shell(argv("selftest"), Repeat::Safe, None).await.unwrap().o, "\r\nPASS\r\n");
     assert_eq!(fleet.device(0).request_count(group::SHELL, 0), 2, "sent again on request alone");
 }
 

@@ -4,9 +4,9 @@
 
 use std::sync::Arc;
 
-use flashfleet::client::Client;
+use flashfleet::client::{Client, ClientOptions};
 use flashfleet::image::{Image, ImageBuilder, ImageSet};
-use flashfleet::plan::{LinkOptions, Match, MatchKind, Plan, Step, Target, UdpTarget, parse};
+use flashfleet::plan::{Match, MatchKind, Plan, Step, Target, UdpTarget, parse};
 use flashfleet::sim::{Fleet, SimSpec};
 use flashfleet::transport::{
     Address, Candidate, Connector, LinkError, LinkErrorKind, MemoryConnector, MemoryLink,
@@ -28,7 +28,7 @@ async fn of_several_ports_the_first_that_answers_is_used() {
     held.refuse(LinkError::new(LinkErrorKind::Busy, "held", "let go"));
     let _listens = silent.prepare();
     let ports = [port(held), port(silent), port(fleet.connector(0))];
-    let mut client = Client::open(&ports, &LinkOptions::default()).await.unwrap();
+    let mut client = Client::open(&ports, &ClientOptions::default()).await.unwrap();
     assert_eq!(client.echo("hi".to_owned()).await.unwrap(), "hi");
 }
 
@@ -37,9 +37,9 @@ async fn where_no_port_answers_the_first_one_s_trouble_is_told() {
     let (silent, held) = (memory("silent"), memory("held"));
     let _listens = silent.prepare();
     held.refuse(LinkError::new(LinkErrorKind::Busy, "held", "let go"));
-    let cause = Client::open(&[port(silent), port(held)], &LinkOptions::default()).await.unwrap_err();
+    let cause = Client::open(&[port(silent), port(held)], &ClientOptions::default()).await.unwrap_err();
     assert_eq!(cause.code, "link.no_answer");
-    let cause = Client::open(&[], &LinkOptions::default()).await.unwrap_err();
+    let cause = Client::open(&[], &ClientOptions::default()).await.unwrap_err();
     assert_eq!(cause.code, "device.not_found");
 }
 
@@ -47,7 +47,7 @@ async fn where_no_port_answers_the_first_one_s_trouble_is_told() {
 async fn a_device_with_one_port_hears_nothing_but_the_command() {
     let silent = memory("silent");
     let mut peer = silent.prepare();
-    let client = Client::open(&[port(silent)], &LinkOptions::default()).await.unwrap();
+    let client = Client::open(&[port(silent)], &ClientOptions::default()).await.unwrap();
     client.close().await;
     assert!(peer.recv().await.is_none());
 }

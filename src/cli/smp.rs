@@ -16,10 +16,11 @@ use super::logging;
 use super::output::print_json;
 use super::signals::Signals;
 use crate::cause::{Cause, Class};
-use crate::client::Client;
+use crate::client::{Client, ClientOptions};
 use crate::exit::Exit;
 use crate::plan::LinkOptions;
-use crate::transport::{Address, AddressError};
+use crate::smp::Version;
+use crate::transport::{Address, AddressError, Discovery};
 
 mod commands;
 mod execute;
@@ -43,6 +44,15 @@ pub struct SmpArgs {
     /// Write a wire log into this folder.
     #[arg(long, value_name = "DIR", global = true)]
     trace: Option<PathBuf>,
+    /// Version of the protocol. In version 1 the device tells fewer errors apart.
+    #[arg(
+        long,
+        value_name = "1|2",
+        global = true,
+        default_value_t = 2,
+        value_parser = clap::value_parser!(u8).range(1..=2)
+    )]
+    protocol: u8,
     /// Management group and command.
     #[command(subcommand)]
     group: Group,
@@ -87,12 +97,14 @@ fn try_run(args: &SmpArgs, out: &mut dyn Write) -> Result<Option<Told>, Cause> {
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(station)?;
     let link = args.link.options();
+    let protocol = if args.protocol == 1 { Version::V1 } else { Version::V2 };
+    let options = ClientOptions { protocol, ..ClientOptions::from(&link) };
     let told = runtime.block_on(async {
         let mut signals = Signals::listen().map_err(station)?;
         tokio::select! {
             biased;
             () = signals.next() => Ok(None),
-            told = converse(&address, &link, group, out) => told.map(Some),
+            told = converse(&address, (&link, &options), group, out) => told.map(Some),
         }
     })?;
     match wire_log.and_then(|log| log.failure()) {
@@ -103,11 +115,12 @@ fn try_run(args: &SmpArgs, out: &mut dyn Write) -> Result<Option<Told>, Cause> {
 
 async fn converse(
     address: &Address,
-    link: &LinkOptions,
+    (link, options): (&LinkOptions, &ClientOptions),
     command: commands::Prepared<'_>,
     out: &mut dyn Write,
 ) -> Result<Told, Cause> {
-    let mut client = Client::connect(address, link).await?;
+    let ports = Discovery::new().find(address, link).await?;
+    let mut client = Client::open(&ports, options).await?;
     let told = execute::execute(&mut client, command, out).await;
     client.close().await;
     told

@@ -23,7 +23,7 @@ impl Client {
     /// # Errors
     /// Those of [`Discovery::find`] and [`Client::open`].
     pub async fn connect(address: &Address, link: &LinkOptions) -> Result<Self, Cause> {
-        Self::open(&Discovery::new().find(address, link).await?, link).await
+        Self::open(&Discovery::new().find(address, link).await?, &ClientOptions::from(link)).await
     }
 
     /// Opens one device: its one port, which hears nothing yet, or of several the first that answers an echo.
@@ -31,8 +31,7 @@ impl Client {
     /// # Errors
     /// Why the one port cannot be opened; of several, what is wrong with the first, where none answers. Without any,
     /// `device.not_found`.
-    pub async fn open(ports: &[Candidate], link: &LinkOptions) -> Result<Self, Cause> {
-        let options = ClientOptions::from(link);
+    pub async fn open(ports: &[Candidate], options: &ClientOptions) -> Result<Self, Cause> {
         let within = options.timeout.unwrap_or(ANSWER_WITHIN);
         let mut trouble = None;
         for port in ports {

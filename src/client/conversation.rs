@@ -8,7 +8,7 @@ use crate::smp::exchange::{Exchange, ExchangeConfig, ExchangeError, Policy, Tick
 use crate::smp::message::Request;
 use crate::smp::message::os::{Echo, Params};
 use crate::smp::upload::LinkMemory;
-use crate::smp::{Answer, HEADER_LEN, RawRequest, Time};
+use crate::smp::{Answer, HEADER_LEN, RawRequest, Time, Version};
 use crate::transport::{Framing, Link, LinkError, LinkErrorKind};
 
 use super::{ClientError, ClientOptions};
@@ -284,12 +284,22 @@ impl Client {
         request: RawRequest,
         policy: Policy,
     ) -> Result<Answer, ClientError> {
-        let ticket = self.conversation.exchange.submit(self.conversation.now(), request, policy);
+        let now = self.conversation.now();
+        let ticket = self.conversation.exchange.submit(now, self.in_protocol(request), policy);
         loop {
             let (done, outcome) = self.drive(None).await?;
             if done == ticket {
                 return outcome.map_err(ClientError::Unanswered);
             }
+        }
+    }
+
+    /// The request in the version that was chosen for all of them.
+    pub(super) fn in_protocol(&self, request: RawRequest) -> RawRequest {
+        match self.options.protocol {
+            Version::V1 => request.with_version(Version::V1),
+            // A request may have been made in version 1 on purpose.
+            Version::V2 => request,
         }
     }
 

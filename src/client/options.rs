@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::plan::{Auto, LinkOptions};
+use crate::smp::Version;
 
 /// How to talk to one device.
 #[derive(Debug, Clone)]
@@ -15,6 +16,8 @@ pub struct ClientOptions {
     pub timeout: Option<Duration>,
     /// How often a request is sent again.
     pub retries: u32,
+    /// The protocol version that requests are sent in. Servers from before version 2 take both, and answer in version 1.
+    pub protocol: Version,
 }
 
 impl Default for ClientOptions {
@@ -30,6 +33,7 @@ impl From<&LinkOptions> for ClientOptions {
             window: fixed(link.window),
             timeout: fixed(link.timeout),
             retries: link.retries,
+            protocol: Version::V2,
         }
     }
 }

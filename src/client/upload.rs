@@ -87,7 +87,8 @@ impl Client {
             let now = self.conversation.now();
             match upload.poll(now) {
                 Action::Send(chunk) => {
-                    let ticket = self.conversation.exchange.submit(now, chunk.request, chunk.policy);
+                    let sent = self.in_protocol(chunk.request);
+                    let ticket = self.conversation.exchange.submit(now, sent, chunk.policy);
                     tickets.insert(ticket, Asked::Chunk(chunk.id));
                 }
                 Action::Repeat(id) => {
@@ -102,7 +103,7 @@ impl Client {
                     }
                 }
                 Action::LookAtList(policy) => {
-                    let list = RawRequest::new(&ListImages {})?;
+                    let list = self.in_protocol(RawRequest::new(&ListImages {})?);
                     tickets.insert(self.conversation.exchange.submit(now, list, policy), Asked::List);
                 }
                 Action::Wait(until) => {

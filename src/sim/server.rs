@@ -242,7 +242,9 @@ impl Server {
             }
         };
         if HEADER_LEN + payload.len() > spec.buf_size as usize {
-            return Err(fail(SmpError::MessageSize));
+            // `enum_mgmt.c` knows one error for everything.
+            let error = if header.group == group::ENUM { SmpError::Corrupt } else { SmpError::MessageSize };
+            return Err(fail(error));
         }
         Ok((payload, effects))
     }

@@ -10,6 +10,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a broken rig ends the test that needed it")]
 
+mod bridge;
 mod console;
 mod device_steps;
 #[path = "../rig/error.rs"]
@@ -42,11 +43,19 @@ mod qemu;
 mod qmp;
 #[path = "../rig/readback.rs"]
 mod readback;
+mod real_files;
+mod real_images;
+mod real_options;
+mod real_servers;
 mod record;
 mod record_board;
+mod record_groups;
 #[path = "../rig/report.rs"]
 mod report;
+mod rig_mps2;
 mod rig_tests;
+mod smp_program;
+mod survey;
 mod terminal;
 #[path = "../rig/uart.rs"]
 mod uart;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
@@ -106,6 +106,33 @@ impl Proxy {
         Ok(Self { address, seen, stop: Some(stop), thread: Some(thread) })
     }
 
+    /// The same for a UDP server, whose messages are whole datagrams. It serves whoever sent last.
+    pub(crate) fn udp(
+        upstream: SocketAddr,
+        rule: impl FnMut(&Frame) -> Action + Send + 'static,
+    ) -> Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let any = if upstream.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+        let (clients, server) = runtime.block_on(async {
+            let clients = UdpSocket::bind("127.0.0.1:0").await?;
+            let server = UdpSocket::bind(any).await?;
+            server.connect(upstream).await.map(|()| (clients, server))
+        })?;
+        let address = clients.local_addr()?;
+        let seen = Arc::new(Mutex::new(Seen { rule: Some(Box::new(rule)), ..Seen::default() }));
+        let (stop, stopped) = oneshot::channel();
+        let shared = Arc::clone(&seen);
+        let thread = std::thread::spawn(move || {
+            runtime.block_on(async {
+                tokio::select! {
+                    () = relay(clients, server, &shared) => {}
+                    _ = stopped => {}
+                }
+            });
+        });
+        Ok(Self { address, seen, stop: Some(stop), thread: Some(thread) })
+    }
+
     /// Where clients connect.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
@@ -186,6 +213,35 @@ pub(crate) fn lose_last_upload_answer() -> impl FnMut(&Frame) -> Action + Send {
 /// Holds back every frame, in both directions, without making the wire any narrower.
 pub(crate) fn latency(each_way: Duration) -> impl FnMut(&Frame) -> Action + Send {
     move |_| Action::Hold(each_way)
+}
+
+/// Carries datagrams both ways.
+async fn relay(clients: UdpSocket, server: UdpSocket, seen: &Mutex<Seen>) {
+    let (mut asked, mut answer) = (vec![0; 65_536], vec![0; 65_536]);
+    let mut client = None;
+    loop {
+        let (direction, message) = tokio::select! {
+            Ok((count, from)) = clients.recv_from(&mut asked) => {
+                client = Some(from);
+                (Direction::Request, &mut asked[..count])
+            }
+            Ok(count) = server.recv(&mut answer) => (Direction::Answer, &mut answer[..count]),
+            else => return,
+        };
+        let action = seen.lock().unwrap().decide(direction, message.to_vec());
+        match action {
+            Action::Pass => {}
+            Action::Lose => continue,
+            Action::Spoil => message.iter_mut().for_each(|byte| *byte ^= 0x55),
+            // One message at a time is under way here.
+            Action::Hold(held) => tokio::time::sleep(held).await,
+        }
+        let _ = match (direction, client) {
+            (Direction::Request, _) => server.send(message).await,
+            (Direction::Answer, Some(client)) => clients.send_to(message, client).await,
+            (Direction::Answer, None) => continue,
+        };
+    }
 }
 
 async fn serve(listener: TcpListener, upstream: SocketAddr, seen: Arc<Mutex<Seen>>) {

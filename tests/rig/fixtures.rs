@@ -35,6 +35,8 @@ pub(crate) struct Server {
     pub(crate) line_length_max: Option<u32>,
     /// SMP groups that were built in.
     pub(crate) groups: Vec<String>,
+    /// How it is talked to: `serial`, `serial_raw`, `udp`, `shell`, `bt`.
+    pub(crate) transport: String,
     /// `ipv4` or `ipv6` for UDP servers.
     pub(crate) ip_family: Option<String>,
 }
@@ -109,6 +111,16 @@ impl Fixtures {
                 ))
             },
         )
+    }
+
+    /// Every server that the manifest describes.
+    pub(crate) fn servers(&self) -> &[Server] {
+        &self.servers
+    }
+
+    /// Whether the server itself is in the source distribution: its manifest describes more than it carries.
+    pub(crate) fn carries(&self, server: &Server) -> bool {
+        self.folder.join(&server.artifact).is_file()
     }
 
     /// The file of a server, checked against SHA256SUMS.

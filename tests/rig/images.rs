@@ -1,4 +1,4 @@
-//! New and bad firmware made from the stock image of the micro:bit, without flashfleet's own image code.
+//! New and bad firmware made from the stock images of the boards, without flashfleet's own image code.
 //!
 //! Layout: mcu-tools/mcuboot `docs/design.md`, "Image format". The stock image carries only a SHA-256 TLV, so
 //! anyone can change it and hash it again.
@@ -14,6 +14,7 @@ pub(crate) const SLOT_0: u32 = 0x8000;
 /// Of the header and of the space before the vector table.
 const HEADER: usize = 0x200;
 const MAGIC: u32 = 0x96f3_b83d;
+const OFFSET_LOAD_ADDRESS: usize = 4;
 const OFFSET_IMAGE_SIZE: usize = 12;
 const OFFSET_VERSION: usize = 20;
 const TLV_INFO_MAGIC: u16 = 0x6907;
@@ -25,6 +26,8 @@ const TRAILER: usize = 4 + 4 + 32;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Image {
     pub(crate) bytes: Vec<u8>,
+    /// Address of its first byte once it runs.
+    base: u32,
 }
 
 impl Image {
@@ -36,12 +39,26 @@ impl Image {
         let found = all.into_iter().find(|(start, _)| *start == SLOT_0);
         let bytes =
             found.map(|(_, bytes)| bytes).ok_or_else(|| RigError::new("no image at 0x8000 of the hex"))?;
-        let image = Self { bytes };
-        let magic = image.bytes.get(..4).map(|magic| u32::from_le_bytes(magic.try_into().unwrap()));
-        if magic != Some(MAGIC) || image.bytes.len() != image.hashed_size() + TRAILER {
-            return Err(RigError::new("the image at 0x8000 is not header, body and one hash TLV"));
+        Self { bytes, base: SLOT_0 }.of_one_hash()
+    }
+
+    /// The image of an MPS2's SMP server. MCUboot copies it into RAM.
+    pub(crate) fn of_mps2(config: &str) -> Result<Self> {
+        let fixtures = fixtures()?;
+        let name = fixtures.server("mps2_an385", config)?.artifact.replace(".hex", ".signed.bin");
+        let bytes = std::fs::read(fixtures.file(&name)?)?;
+        let base = bytes.get(OFFSET_LOAD_ADDRESS..OFFSET_LOAD_ADDRESS + 4);
+        let base = base.map_or(0, |base| u32::from_le_bytes(base.try_into().unwrap()));
+        Self { bytes, base }.of_one_hash()
+    }
+
+    /// This image, if it is what the others are made of: header, body and one hash TLV.
+    fn of_one_hash(self) -> Result<Self> {
+        let magic = self.bytes.get(..4).map(|magic| u32::from_le_bytes(magic.try_into().unwrap()));
+        if magic != Some(MAGIC) || self.bytes.len() != self.hashed_size() + TRAILER {
+            return Err(RigError::new("the stock image is not header, body and one hash TLV"));
         }
-        Ok(image)
+        Ok(self)
     }
 
     /// The same firmware under another version.
@@ -99,7 +116,7 @@ impl Image {
         bytes.extend(TLV_SHA256.to_le_bytes());
         bytes.extend(32_u16.to_le_bytes());
         bytes.extend([0; 32]);
-        Self { bytes }.with_version(major, minor, 0, 0)
+        Self { bytes, base: SLOT_0 }.with_version(major, minor, 0, 0)
     }
 
     /// The hash in the TLV, which names the image in an image list.
@@ -112,7 +129,7 @@ impl Image {
         Sha256::digest(&self.bytes).into()
     }
 
-    /// Address of the reset handler's first instruction once the image lies in slot 0.
+    /// Address of the reset handler's first instruction once the image lies where it runs.
     pub(crate) fn entry(&self) -> u32 {
         u32::from_le_bytes(self.bytes[HEADER + 4..HEADER + 8].try_into().unwrap()) & !1
     }
@@ -127,7 +144,7 @@ impl Image {
         // A word-aligned entry keeps the literals where the loads expect them; the vector's lowest bit says Thumb.
         let entry = (self.entry() + 3) & !3;
         self.bytes[HEADER + 4..HEADER + 8].copy_from_slice(&(entry | 1).to_le_bytes());
-        let at = (entry - SLOT_0) as usize;
+        let at = (entry - self.base) as usize;
         self.bytes[at..at + code.len()].copy_from_slice(code);
         self.hashed_again()
     }

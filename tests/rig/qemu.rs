@@ -1,4 +1,5 @@
-//! Emulated boards: a micro:bit with a genuine MCUboot under QEMU.
+//! Emulated boards with a genuine MCUboot under QEMU: a micro:bit that swaps, an MPS2 that loads into RAM and has serial
+//! recovery.
 //!
 //! The firmware is written once, through the GDB stub, before the first instruction: QEMU's own loader device
 //! would write it again at every reset and so undo each update.
@@ -17,12 +18,27 @@ use tempfile::TempDir;
 use crate::error::{Context, Result, RigError};
 use crate::fixtures::{fixtures, require};
 use crate::gdb::Gdb;
+use crate::images::Image;
 use crate::leash::Leash;
 use crate::qmp::Qmp;
-use crate::uart::{Uart, listens};
+use crate::uart::{CMSDK, NRF51, Receiver, Uart, listens};
 
 /// A board boots in about 30 ms of its own time; a machine that runs many has less for each.
 const BOOT: Duration = Duration::from_secs(60);
+
+/// Where the MPS2's servers have slot 0: its flash is simulated in RAM, which outlives a reset.
+const MPS2_SLOT_0: u32 = 0x2005_0000;
+
+/// A board as QEMU knows it.
+#[derive(Debug, Clone, Copy)]
+struct Machine {
+    name: &'static str,
+    core: &'static str,
+    receiver: Receiver,
+}
+
+const MICROBIT: Machine = Machine { name: "microbit", core: "cortex-m0", receiver: NRF51 };
+const MPS2: Machine = Machine { name: "mps2-an385", core: "cortex-m3", receiver: CMSDK };
 
 /// An emulated board, switched off when this is dropped.
 #[derive(Debug)]
@@ -33,6 +49,7 @@ pub(crate) struct Board {
     setup_resets: u32,
     folder: TempDir,
     process: Leash,
+    machine: Machine,
 }
 
 impl Board {
@@ -53,14 +70,33 @@ impl Board {
 
     /// A micro:bit with the firmware of an Intel HEX file, booted and listening.
     pub(crate) fn microbit_with(hex: &Path) -> Result<Self> {
+        Self::start(MICROBIT, &segments(hex)?)
+    }
+
+    /// An MPS2 with MCUboot, which loads into RAM and has serial recovery, and the SMP server of `config`, for example
+    /// `serial_recovery`; booted and listening.
+    pub(crate) fn mps2(config: &str) -> Result<Self> {
+        Self::mps2_with(config, &Image::of_mps2(config)?)
+    }
+
+    /// The same with another image in slot 0.
+    pub(crate) fn mps2_with(config: &str, image: &Image) -> Result<Self> {
+        let fixtures = fixtures()?;
+        let mut memory = segments(&fixtures.path(fixtures.server("mps2_an385", config)?)?)?;
+        memory.push((MPS2_SLOT_0, image.bytes.clone()));
+        Self::start(MPS2, &memory)
+    }
+
+    /// Starts a board with what is in its memory before the first instruction.
+    fn start(machine: Machine, memory: &[(u32, Vec<u8>)]) -> Result<Self> {
         require("qemu-system-arm", "apt-get install -y qemu-system-arm")?;
         let folder = tempfile::Builder::new().prefix("rig-board-").tempdir()?;
         let socket = |name: &str| format!("unix:{},server=on,wait=off", folder.path().join(name).display());
         let arguments = [
             "-machine",
-            "microbit",
+            machine.name,
             "-cpu",
-            "cortex-m0",
+            machine.core,
             "-display",
             "none",
             "-S",
@@ -76,17 +112,17 @@ impl Board {
         .map(str::to_owned);
         let process = Leash::start("qemu-system-arm", &arguments, folder.path())?;
         let qmp = Arc::new(Qmp::over(connect(&folder.path().join("qmp"), &process)?)?);
-        let uart = Uart::serve(uart_address(&qmp)?, Arc::clone(&qmp))?;
+        let uart = Uart::serve(uart_address(&qmp)?, Arc::clone(&qmp), machine.receiver)?;
 
         let mut gdb = Gdb::over(connect(&folder.path().join("gdb"), &process)?)?;
-        for (address, bytes) in segments(hex)? {
-            gdb.write_memory(address, &bytes)?;
+        for (address, bytes) in memory {
+            gdb.write_memory(*address, bytes)?;
         }
         // The core took its stack pointer and its first instruction from empty memory: take them again.
         qmp.execute("system_reset", json!({}))?;
         qmp.wait_resets(1, Duration::from_secs(10))?;
         gdb.detach()?;
-        let board = Self { setup_resets: qmp.resets(), qmp, uart, folder, process };
+        let board = Self { setup_resets: qmp.resets(), qmp, uart, folder, process, machine };
         board.wait_listening(BOOT)?;
         Ok(board)
     }
@@ -148,7 +184,7 @@ impl Board {
     /// Waits until a firmware listens at the UART.
     pub(crate) fn wait_listening(&self, within: Duration) -> Result<()> {
         let until = Instant::now() + within;
-        while !listens(&self.qmp)? {
+        while !listens(&self.qmp, self.machine.receiver)? {
             if Instant::now() > until {
                 let text = String::from_utf8_lossy(&self.uart.printed()).into_owned();
                 let at = self.program_counter()?;

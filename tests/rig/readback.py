@@ -1,6 +1,6 @@
 """Reads and drives one SMP device through smpclient, which is not flashfleet, and prints JSON.
 
-usage: readback.py ADDRESS list | params | echo TEXT | upload FILE | test HASH | confirm [HASH] | reset
+usage: readback.py ADDRESS list | params | echo TEXT | upload FILE | put REMOTE FILE | get REMOTE FILE | test HASH | confirm [HASH] | reset [BOOT_MODE]
 
 smpclient sends nothing twice, and Zephyr's pool of line buffers holds two lines: a longer message is lost where the
 server gets too little time between them. So messages stay within two lines.
@@ -96,13 +96,26 @@ async def work(transport, address, command, arguments):
                 async for _ in client.upload(image):
                     requests += 1
                 return {"bytes": len(image), "requests": requests}
+            case "put":
+                remote, local = arguments
+                with open(local, "rb") as file:
+                    async for _ in client.upload_file(file.read(), remote):
+                        pass
+                return None
+            case "get":
+                remote, local = arguments
+                data = await client.download_file(remote)
+                with open(local, "wb") as file:
+                    file.write(data)
+                return None
             case "test":
                 return states(await ask(client, ImageStatesWrite(hash=bytes.fromhex(arguments[0]))))
             case "confirm":
                 image = bytes.fromhex(arguments[0]) if arguments else None
                 return states(await ask(client, ImageStatesWrite(hash=image, confirm=True)))
             case "reset":
-                await ask(client, ResetWrite())
+                boot_mode = int(arguments[0]) if arguments else None
+                await ask(client, ResetWrite(boot_mode=boot_mode))
                 return None
     sys.exit(f"unknown command {command}")
 

@@ -94,6 +94,20 @@ impl Device {
         self.ask::<serde_json::Value>(&["upload", &file.path().to_string_lossy()]).map(drop)
     }
 
+    /// The bytes of a file.
+    pub(crate) fn file(&self, name: &str) -> Result<Vec<u8>> {
+        let file = tempfile::NamedTempFile::new()?;
+        self.ask::<Option<()>>(&["get", name, &file.path().to_string_lossy()])?;
+        Ok(std::fs::read(file.path())?)
+    }
+
+    /// Puts a file onto the device.
+    pub(crate) fn put_file(&self, name: &str, content: &[u8]) -> Result<()> {
+        let mut file = tempfile::NamedTempFile::new()?;
+        file.write_all(content)?;
+        self.ask::<Option<()>>(&["put", name, &file.path().to_string_lossy()]).map(drop)
+    }
+
     /// Marks an image for one test boot.
     pub(crate) fn test(&self, image: &Image) -> Result<Vec<SlotState>> {
         self.ask(&["test", &hex::encode(image.hash())])
@@ -112,6 +126,11 @@ impl Device {
     /// Asks the device to reset itself.
     pub(crate) fn reset(&self) -> Result<()> {
         self.ask(&["reset"])
+    }
+
+    /// Asks the device to reset itself into its bootloader's recovery.
+    pub(crate) fn reset_into_recovery(&self) -> Result<()> {
+        self.ask(&["reset", "1"])
     }
 
     fn ask<T: DeserializeOwned>(&self, arguments: &[&str]) -> Result<T> {

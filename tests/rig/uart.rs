@@ -14,10 +14,20 @@ use std::time::{Duration, Instant};
 use crate::error::{Context, Result, RigError};
 use crate::qmp::Qmp;
 
-/// INTENSET of the nRF51's UART; source: nRF51 Series Reference Manual, chapter 29.
-const INTENSET: u32 = 0x4000_2304;
-/// Its bit for a received byte: set once the firmware listens, cleared by a reset.
-const RXDRDY: u32 = 1 << 2;
+/// How a firmware is seen to listen: a bit that it sets once it does, and that a reset clears.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Receiver {
+    /// Address of the UART's register.
+    register: u32,
+    /// The bit.
+    on: u32,
+}
+
+/// INTENSET of the nRF51's UART, RXDRDY; source: nRF51 Series Reference Manual, chapter 29.
+pub(crate) const NRF51: Receiver = Receiver { register: 0x4000_2304, on: 1 << 2 };
+/// CTRL of the first CMSDK UART of the MPS2, receive interrupt enable; source: Arm Cortex-M System Design Kit Technical
+/// Reference Manual, chapter 4.3, and Arm MPS2 application note AN385.
+pub(crate) const CMSDK: Receiver = Receiver { register: 0x4000_4008, on: 1 << 3 };
 
 /// Bytes that are passed on at once, and how long a wire of 115200 baud takes for them at ten bits each.
 const PART: usize = 32;
@@ -33,6 +43,7 @@ pub(crate) struct Uart {
 #[derive(Debug)]
 struct Shared {
     qmp: Arc<Qmp>,
+    receiver: Receiver,
     board: TcpStream,
     client: Mutex<Option<TcpStream>>,
     printed: Mutex<Vec<u8>>,
@@ -43,13 +54,14 @@ struct Shared {
 
 impl Uart {
     /// Serves the UART that QEMU has at `board` on a free port of this machine.
-    pub(crate) fn serve(board: SocketAddr, qmp: Arc<Qmp>) -> Result<Self> {
+    pub(crate) fn serve(board: SocketAddr, qmp: Arc<Qmp>, receiver: Receiver) -> Result<Self> {
         let board = TcpStream::connect(board).context("UART of the board")?;
         board.set_nodelay(true)?;
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         let address = listener.local_addr()?;
         let shared = Arc::new(Shared {
             qmp,
+            receiver,
             board,
             client: Mutex::default(),
             printed: Mutex::default(),
@@ -103,13 +115,13 @@ impl Uart {
 }
 
 /// Whether the firmware has its receiver on.
-pub(crate) fn listens(qmp: &Qmp) -> Result<bool> {
-    // Through the core: the machine's physical address space of QEMU does not hold this board's registers.
-    let answer = qmp.human(&format!("x /1wx {INTENSET:#x}"))?;
+pub(crate) fn listens(qmp: &Qmp, receiver: Receiver) -> Result<bool> {
+    // Through the core: the machine's physical address space of QEMU does not hold the micro:bit's registers.
+    let answer = qmp.human(&format!("x /1wx {:#x}", receiver.register))?;
     let value = answer.split("0x").nth(1).map(str::trim);
     let value = value.and_then(|digits| u32::from_str_radix(digits, 16).ok());
     value
-        .map(|bits| bits & RXDRDY != 0)
+        .map(|bits| bits & receiver.on != 0)
         .ok_or_else(|| RigError::new(format!("no register value in {answer:?}")))
 }
 
@@ -134,7 +146,7 @@ impl Shared {
         while let Ok(count @ 1..) = client.read(&mut bytes) {
             for part in bytes[..count].chunks(PART) {
                 let resets = self.qmp.resets();
-                if listening_since != Some(resets) && listens(&self.qmp).unwrap_or(false) {
+                if listening_since != Some(resets) && listens(&self.qmp, self.receiver).unwrap_or(false) {
                     listening_since = Some(resets);
                 }
                 if listening_since != Some(resets) {

@@ -10,7 +10,7 @@ use crate::cause::{Cause, Class};
 use crate::image::Image;
 use crate::smp::message::Repeat;
 use crate::smp::message::raw::payload_from_text;
-use crate::smp::{Op, RawRequest, RequestId, Version, group};
+use crate::smp::{Op, RawRequest, RequestId, group};
 
 /// Largest file to put, in bytes: more than any device's file system holds.
 const MAX_FILE: u64 = 256 << 20;
@@ -60,9 +60,6 @@ pub(super) enum Group {
         /// What to send: a JSON object, with {"$bytes": "HEX"} for byte strings, or a CBOR map in hexadecimal.
         #[arg(default_value = "{}")]
         data: String,
-        /// Version of the protocol.
-        #[arg(long, value_name = "1|2", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=2))]
-        protocol: u8,
         /// Send a write again where no answer comes; reads always are.
         #[arg(long)]
         repeat: bool,
@@ -412,8 +409,8 @@ impl Group {
                 }
                 Prepared::Get { remote, local }
             }
-            Self::Raw { op, group, command, data, protocol, repeat } => {
-                Prepared::Raw(raw((*op, *group, *command), data, *protocol, *repeat)?)
+            Self::Raw { op, group, command, data, repeat } => {
+                Prepared::Raw(raw((*op, *group, *command), data, *repeat)?)
             }
             _ => Prepared::Plain(self),
         })
@@ -424,12 +421,7 @@ fn usage(code: &'static str, message: impl Into<String>, help: &str) -> Cause {
     Cause::new(Class::Plan, code, message, help)
 }
 
-fn raw(
-    (op, group, command): (RawOp, u16, u8),
-    data: &str,
-    protocol: u8,
-    repeat: bool,
-) -> Result<RawRequest, Cause> {
+fn raw((op, group, command): (RawOp, u16, u8), data: &str, repeat: bool) -> Result<RawRequest, Cause> {
     let help = "write it as JSON, {\"d\": \"hi\"}, with {\"$bytes\": \"HEX\"} for byte strings, or as CBOR in hexadecimal";
     let payload = payload_from_text(data).map_err(|error| usage("cli.bad_data", error.to_string(), help))?;
     let (op, safe) = match op {
@@ -437,9 +429,8 @@ fn raw(
         RawOp::Write => (Op::Write, repeat),
     };
     let repeat = if safe { Repeat::Safe } else { Repeat::Once };
-    let request = RawRequest::from_parts(RequestId { op, group, command }, repeat, payload)
-        .map_err(|error| usage("cli.bad_data", error.to_string(), "send less"))?;
-    Ok(request.with_version(if protocol == 1 { Version::V1 } else { Version::V2 }))
+    RawRequest::from_parts(RequestId { op, group, command }, repeat, payload)
+        .map_err(|error| usage("cli.bad_data", error.to_string(), "send less"))
 }
 
 /// A time as the device takes it. Milliseconds are left out: older servers refuse more than that, and setting a clock over

@@ -24,7 +24,7 @@ use crate::smp::message::raw::payload_to_json;
 use crate::smp::message::settings::{
     CommitSettings, DeleteSetting, LoadSettings, ReadSetting, SaveSettings, WriteSetting,
 };
-use crate::smp::message::stat::{ListStatistics, ShowStatistics};
+use crate::smp::message::stat::{ListStatistics, ShowStatistics, Statistics};
 use crate::smp::message::zephyr::EraseStorage;
 use crate::smp::message::{Repeat, Request, decode_response};
 use crate::smp::{RawRequest, group};
@@ -223,17 +223,35 @@ async fn stat(client: &mut Client, command: &Stat) -> Result<Told, Cause> {
             let json = json!({ "name": name, "fields": statistics.fields });
             Told::new(show::counts(&[(name.clone(), statistics.fields)]), json)
         }
-        Stat::Show { name: None } => {
-            let mut all = Vec::new();
-            for name in ask(client, &ListStatistics {}).await?.stat_list {
-                let fields = ask(client, &ShowStatistics { name: name.clone() }).await?.fields;
+        Stat::Show { name: None } => all_statistics(client).await?,
+    })
+}
+
+/// Every entry of all statistics. Those that the device refuses, as it does where the answer would be too large, do not
+/// take the others with them.
+async fn all_statistics(client: &mut Client) -> Result<Told, Cause> {
+    let (mut all, mut json, mut refused) = (Vec::new(), Vec::new(), String::new());
+    for name in ask(client, &ListStatistics {}).await?.stat_list {
+        let request = ShowStatistics { name: name.clone() };
+        client.fits(RawRequest::new(&request).map_err(ClientError::from)?.message_len()).await?;
+        match client.request(&request).await {
+            Ok(Statistics { fields, .. }) => {
+                json.push(json!({ "name": name, "fields": fields }));
                 all.push((name, fields));
             }
-            let json: Vec<_> =
-                all.iter().map(|(name, fields)| json!({ "name": name, "fields": fields })).collect();
-            Told::new(show::counts(&all), json!({ "statistics": json }))
+            Err(error @ ClientError::Device { .. }) => {
+                let cause = Cause::from(error);
+                refused += &format!("{}: error[{}]: {}\n", line(&name), cause.code, cause.message);
+                json.push(json!({ "name": name, "error": { "code": cause.code, "message": cause.message } }));
+            }
+            Err(error) => return Err(error.into()),
         }
-    })
+    }
+    let mut told = Told::new(show::counts(&all) + &refused, json!({ "statistics": json }));
+    if !refused.is_empty() {
+        told.exit = Exit::NotPassed;
+    }
+    Ok(told)
 }
 
 async fn settings(client: &mut Client, command: &Settings) -> Result<Told, Cause> {

@@ -11,10 +11,10 @@ const INDEX_TOO_LARGE: u32 = 4;
 /// `MAX_MCUMGR_GROUPS`.
 const MAX_GROUPS: u32 = 65_535;
 
-/// A group's name and the number of its commands in Zephyr 4.4.
-fn details(group: u16) -> Option<(&'static str, u64)> {
+/// A group's name and the number of its commands in Zephyr 4.4: the highest that was built in, plus one.
+fn details(spec: &SimSpec, group: u16) -> Option<(&'static str, u64)> {
     Some(match group {
-        group::OS => ("os mgmt", 9),
+        group::OS => ("os mgmt", if spec.bootloader_info { 9 } else { 8 }),
         group::IMAGE => ("img mgmt", 7),
         group::STAT => ("stat mgmt", 2),
         group::SETTINGS => ("settings mgmt", 4),
@@ -56,13 +56,17 @@ pub(in crate::sim) fn enumeration(
             }
         }
         (Op::Read, 3) => {
-            let number = |value: &Value| value.as_integer().and_then(|number| u16::try_from(number).ok());
+            // What is no group is none that is there, and asks for all as little.
+            let number =
+                |value: &Value| Some(value.as_integer().and_then(|number| u16::try_from(number).ok()));
             let wanted = Body::read(payload)?.list("groups", number)?.unwrap_or_default();
             answer.list("groups");
-            for &group in spec.groups.iter().filter(|group| wanted.is_empty() || wanted.contains(group)) {
+            for &group in
+                spec.groups.iter().filter(|group| wanted.is_empty() || wanted.contains(&Some(**group)))
+            {
                 answer.entry();
                 answer.number("group", group.into());
-                let (name, handlers) = details(group).unwrap_or_default();
+                let (name, handlers) = details(spec, group).unwrap_or_default();
                 answer.text("name", name);
                 answer.number("handlers", handlers);
                 answer.close();

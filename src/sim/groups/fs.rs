@@ -23,6 +23,8 @@ const ANSWER_OVERHEAD: u32 = 48;
 #[derive(Debug, Clone, Copy)]
 #[repr(u32)]
 enum FileError {
+    Unknown = 1,
+    InvalidName = 2,
     NotFound = 3,
     IsDirectory = 4,
     WriteFailed = 10,
@@ -113,7 +115,10 @@ impl Files {
 
     /// `fs_mgmt_filelen`.
     fn length(&self, path: &str) -> Result<usize, FileError> {
-        if path == MOUNT {
+        if !path.starts_with('/') {
+            return Err(FileError::InvalidName);
+        }
+        if is_root(path) {
             return Err(FileError::IsDirectory);
         }
         self.files.get(path).map(Vec::len).ok_or(FileError::NotFound)
@@ -159,7 +164,15 @@ impl Files {
             return Err(SmpError::Invalid.into());
         }
         self.reopen(&path, true);
-        if path.strip_prefix(MOUNT).is_none_or(|rest| !rest.starts_with('/') || rest.len() < 2) {
+        if !path.starts_with('/') {
+            return Err(FileError::InvalidName.into());
+        }
+        if is_root(&path) {
+            return Err(FileError::Unknown.into());
+        }
+        // There are no folders besides the one.
+        let name = path.strip_prefix(MOUNT).and_then(|rest| rest.strip_prefix('/'));
+        if name.is_none_or(|name| name.contains('/')) {
             return Err(FileError::MountPointNotFound.into());
         }
         let used: usize = self.files.values().map(Vec::len).sum();
@@ -213,7 +226,7 @@ impl Files {
 
     fn hash(&self, body: &Body, answer: &mut Answer) -> Result<(), Refused> {
         let path = path(body)?;
-        let kind = body.text("type")?.unwrap_or_else(|| "crc32".to_owned());
+        let kind = body.text("type")?.filter(|kind| !kind.is_empty()).unwrap_or_else(|| "crc32".to_owned());
         let (off, len) = (body.u64("off")?.unwrap_or(0), body.u64("len")?);
         if len == Some(0) || kind.len() > 8 {
             return Err(SmpError::Invalid.into());
@@ -242,6 +255,11 @@ impl Files {
         }
         Ok(())
     }
+}
+
+/// Whether this is the folder that the file system is.
+fn is_root(path: &str) -> bool {
+    path.strip_prefix(MOUNT).is_some_and(|rest| rest.is_empty() || rest == "/")
 }
 
 fn path(body: &Body) -> Result<String, SmpError> {

@@ -39,13 +39,14 @@ pub(in crate::sim) fn shell(
     Ok(Effects::default())
 }
 
-/// What a command prints and returns.
+/// What a command prints and returns. The shell begins with an empty line, and complains in red.
 fn execute(line: &str) -> (String, i32) {
     let (command, rest) = line.split_once(' ').unwrap_or((line, ""));
     match (command, rest) {
-        ("echo", rest) => (format!("{rest}\r\n"), 0),
-        ("kernel", "version") => ("Zephyr version 4.4.0\r\n".to_owned(), 0),
-        ("selftest", "") => ("PASS\r\n".to_owned(), 0),
-        (command, _) => (format!("{command}: command not found\r\n"), -ENOEXEC),
+        ("echo", rest) => (format!("\r\n{rest}\r\n"), 0),
+        ("kernel", "version") => ("\r\nZephyr version 4.4.0\r\n".to_owned(), 0),
+        ("selftest", "") => ("\r\nPASS\r\n".to_owned(), 0),
+        ("", _) => ("\r\n".to_owned(), -ENOEXEC),
+        (command, _) => (format!("\r\n\x1b[1;31m{command}: command not found\r\n\x1b[m"), -ENOEXEC),
     }
 }

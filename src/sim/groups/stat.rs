@@ -7,6 +7,9 @@ use crate::smp::{Op, group};
 /// `STAT_MGMT_ERR_INVALID_STAT_NAME`: the statistics asked for do not exist.
 const INVALID_STAT_NAME: u32 = 3;
 
+/// Longest name that is still looked for, in bytes, plus one (Zephyr `CONFIG_MCUMGR_GRP_STAT_MAX_NAME_LEN`).
+const NAME_LEN: usize = 32;
+
 /// A request to the statistics group. The one field of every statistics is how many requests the server has seen.
 pub(in crate::sim) fn statistics(
     spec: &SimSpec,
@@ -18,6 +21,9 @@ pub(in crate::sim) fn statistics(
     match (op, command) {
         (Op::Read, 0) => {
             let name = Body::read(payload)?.text("name")?.unwrap_or_default();
+            if name.is_empty() || name.len() >= NAME_LEN {
+                return Err(SmpError::Invalid.into());
+            }
             if !spec.statistics.contains(&name) {
                 return Err(Refused::Group { group: group::STAT, rc: INVALID_STAT_NAME, reason: None });
             }
@@ -28,7 +34,9 @@ pub(in crate::sim) fn statistics(
             Ok(Effects::default())
         }
         (Op::Read, 1) => {
-            answer.number("rc", 0);
+            if spec.legacy_rc {
+                answer.number("rc", 0);
+            }
             answer.list("stat_list");
             for name in &spec.statistics {
                 answer.item_text(name);

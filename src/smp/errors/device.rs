@@ -188,20 +188,26 @@ fn mgmt_help(rc: i64) -> &'static str {
             "the device's buffers are full or too small: lower `window` or `buffer` in the target's link"
         }
         mgmt::INVALID_VALUE => {
-            "the device does not take one of the values: check the image, its image number and the slot"
+            "the device does not take one of the values: check them; for an image its number, its hash and the slot"
         }
-        mgmt::NO_ENTRY => "what was asked for is not on the device: list its images and check hash and slot",
+        mgmt::NO_ENTRY => {
+            "what was asked for is not on the device: check its name, for an image its hash and slot"
+        }
         mgmt::BAD_STATE => {
             "another update is pending or not confirmed: reset the device, look at its image list, and try again"
         }
         mgmt::MESSAGE_TOO_LARGE => {
-            "the answer does not fit the device's buffer: raise CONFIG_MCUMGR_TRANSPORT_NETBUF_SIZE in its firmware"
+            "the answer is more than the device's firmware sets aside for it: raise CONFIG_MCUMGR_TRANSPORT_NETBUF_SIZE there, \
+             or ask for less"
         }
         mgmt::NOT_SUPPORTED => {
             "the device's firmware lacks this command or its bootloader mode forbids it: enable the command's \
              group in the firmware, or leave the step out"
         }
-        mgmt::CORRUPT => "the request was damaged on the way: check cable, speed and flow control",
+        mgmt::CORRUPT => {
+            "the request was damaged on the way, or the answer does not fit the device's buffer: check cable, speed and \
+             flow control, or ask for less"
+        }
         mgmt::BUSY => {
             "the device is busy or its application refuses for now: try again later, or use `force` for a reset"
         }
@@ -209,7 +215,7 @@ fn mgmt_help(rc: i64) -> &'static str {
             "the application on the device refuses this: unlock it there, or check its access rules"
         }
         mgmt::TOO_OLD | mgmt::TOO_NEW => {
-            "the device speaks another version of SMP: use the version that its firmware was built with"
+            "the device speaks another version of SMP: send requests in the one that it knows (`smp --protocol`)"
         }
         _ => LOOK_UP,
     }
@@ -270,6 +276,23 @@ fn group_help(name: &str) -> &'static str {
         "mount_point_not_found" | "read_only_filesystem" => {
             "check the path: its file system is not mounted or takes no writes"
         }
+        "file_write_failed" => {
+            "the file system is probably full: make room on the device, or put a smaller file. A file that is replaced \
+             takes its room until the new one is closed"
+        }
+        "file_empty" => "the file has no bytes, and servers take no hash of nothing",
+        "file_offset_larger_than_file" => "begin before the file's end: `fs status` tells its length",
+        "file_is_directory" => "give the path of a file",
+        "checksum_hash_not_found" => "`fs hash-types` tells what the device has",
+        "index_too_large" => "`enum count` tells how many groups the device has; the first has index 0",
+        "key_too_long" => {
+            "shorten the name, or raise CONFIG_MCUMGR_GRP_SETTINGS_NAME_LEN in the device's firmware"
+        }
+        "read_not_supported" | "write_not_supported" | "delete_not_supported" | "save_not_supported" => {
+            "the device's firmware has no way to do this with its settings: enable it there"
+        }
+        "invalid_format" => "use the letters of `os info --help`",
+        "query_yields_no_answer" => "the bootloader does not know this query: `mode` is what MCUboot answers",
         "rtc_not_set" => "set the device's clock first",
         "command_too_long" => "shorten the command, or raise the shell's limits in the device's firmware",
         _ => LOOK_UP,
