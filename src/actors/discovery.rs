@@ -217,6 +217,7 @@ impl Scout {
                 return_within: target.link.return_within,
                 attempts: self.attempts,
                 can_recover: !self.plan.policy.recover.is_empty(),
+                bootloader: target.bootloader,
             },
             names(&self.plan, target, &candidate),
             self.plan.policy.recover.clone(),

@@ -208,13 +208,14 @@ impl Worker {
 
     async fn read_mode(&mut self) -> Result<Outcome, Cause> {
         let query = BootloaderInfo { query: Some("mode".to_owned()) };
-        let mode = match self.client().await?.request(&query).await {
-            Ok(info) => info.mode,
+        match self.client().await?.request(&query).await {
+            Ok(info) => {
+                Ok(Outcome::Mode { mode: info.mode, no_downgrade: info.no_downgrade.unwrap_or(false) })
+            }
             // Not every firmware has the command; then nothing is known of the mode.
-            Err(ClientError::Device { .. }) => None,
-            Err(error) => return Err(error.into()),
-        };
-        Ok(Outcome::Mode(mode))
+            Err(ClientError::Device { .. }) => Ok(Outcome::Mode { mode: None, no_downgrade: false }),
+            Err(error) => Err(error.into()),
+        }
     }
 
     async fn read_slots(&mut self) -> Result<Outcome, Cause> {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use clap::Args;
+use clap::builder::PossibleValuesParser;
 
 use super::diagnose::say;
 use super::link::{DEVICE_HELP, LinkArgs};
@@ -17,7 +18,7 @@ use crate::actors::{RunOptions, Source};
 use crate::cause::{Cause, Class};
 use crate::exit::Exit;
 use crate::image::ImageSet;
-use crate::plan::{Expect, LinkOptions, Match, Plan, Step, Target};
+use crate::plan::{Auto, Bootloader, Expect, LinkOptions, Match, Plan, Step, Target};
 use crate::transport::{Address, AddressError, Candidate, Discovery};
 
 /// What the image, the target and the plan are called in reports.
@@ -44,6 +45,9 @@ pub struct UpdateArgs {
     /// Upload and mark the image, and leave the reset to somebody else: it is not seen to boot.
     #[arg(long, alias = "skip-reboot")]
     skip_reset: bool,
+    /// How the device's bootloader puts a new image into use, where the device does not tell it [default: ask the device].
+    #[arg(long, value_name = "MODE", value_parser = PossibleValuesParser::new(Bootloader::WORDS.map(|(word, _)| word)))]
+    bootloader: Option<String>,
     /// Let the device refuse a version that is not newer.
     #[arg(long)]
     upgrade_only: bool,
@@ -133,11 +137,17 @@ fn check_device(address: &Address, link: &LinkOptions) -> Result<(), Cause> {
 fn plan(args: &UpdateArgs, matcher: Match, image: ImageSet, link: LinkOptions) -> Plan {
     let target = Target {
         link,
+        bootloader: bootloader(args),
         discover: args.discover.unwrap_or(Target::DISCOVER),
         expect: Expect { min: 1, max: Some(1) },
         ..Target::new(TARGET, matcher, steps(args, &image))
     };
     Plan::new(PLAN).with_image(IMAGE, image).with_target(target)
+}
+
+fn bootloader(args: &UpdateArgs) -> Auto<Bootloader> {
+    let mode = |word: &str| Bootloader::WORDS.into_iter().find(|(known, _)| *known == word);
+    args.bootloader.as_deref().and_then(mode).map_or(Auto::Auto, |(_, mode)| Auto::Fixed(mode))
 }
 
 fn steps(args: &UpdateArgs, image: &ImageSet) -> Vec<Step> {

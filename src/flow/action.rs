@@ -160,8 +160,13 @@ pub enum SettingAction {
 pub enum Outcome {
     /// The image list.
     State(ImageState),
-    /// The bootloader's mode; `None` where the device does not tell.
-    Mode(Option<i32>),
+    /// What the device says of its bootloader.
+    Mode {
+        /// Its mode; `None` where the device does not tell.
+        mode: Option<i32>,
+        /// It refuses older versions.
+        no_downgrade: bool,
+    },
     /// The slots; `None` where the device does not tell.
     Slots(Option<SlotInfoResponse>),
     /// The whole file is on the device.

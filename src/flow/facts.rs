@@ -11,6 +11,7 @@ use crate::smp::message::image::{ImageSlot, ImageState};
 use super::proof::{Expected, Proven};
 use super::slots::active;
 use super::{BootMode, FlowConfig};
+use crate::plan::{Auto, Bootloader};
 
 /// What is known of one device.
 #[derive(Debug)]
@@ -23,10 +24,14 @@ pub(super) struct Facts {
     pub return_within: Duration,
     /// Whether the plan has a recovery program.
     pub can_recover: bool,
+    /// The bootloader's mode, where the plan says it.
+    pub planned_mode: Auto<Bootloader>,
     /// The image list when it was last read, and nothing has changed it since.
     pub state: Option<ImageState>,
-    /// The bootloader's mode; outer `None` while it was not asked.
+    /// The bootloader's mode; outer `None` while it was not asked, inner `None` where neither device nor plan tell.
     pub mode: Option<Option<BootMode>>,
+    /// Whether the device says that its bootloader refuses older versions.
+    pub refuses_older: bool,
     /// What must run, by image number: set by an upload step.
     pub expected: BTreeMap<u32, Expected>,
     /// What a later reset must find again, by image number: what a test boot or a confirm proved.
@@ -52,8 +57,10 @@ impl Facts {
             quiet: config.quiet,
             return_within: config.return_within,
             can_recover: config.can_recover,
+            planned_mode: config.bootloader,
             state: None,
             mode: None,
+            refuses_older: false,
             expected: BTreeMap::new(),
             proven: BTreeMap::new(),
             changed: false,
@@ -69,6 +76,16 @@ impl Facts {
             let confirmed = confirmed || earlier.is_some_and(|proven| proven.confirmed);
             self.proven.insert(image_number, Proven { expected: expected.clone(), confirmed });
         }
+    }
+
+    /// The bootloader's mode, as far as it is known.
+    pub(super) fn boot_mode(&self) -> Option<BootMode> {
+        self.mode.flatten()
+    }
+
+    /// Whether an image that was not confirmed gives way to the old one; so it is taken to be where nobody says the mode.
+    pub(super) fn reverts(&self) -> bool {
+        self.boot_mode().is_none_or(BootMode::reverts)
     }
 
     /// Takes an image list that was read: the first one tells what ran before.
@@ -108,7 +125,8 @@ impl Facts {
 
     /// Whether what runs now reverts at the next reset.
     pub(super) fn on_test(&self) -> bool {
-        self.state.as_ref().is_some_and(|state| {
+        let reverts = self.reverts();
+        self.state.as_ref().filter(|_| reverts).is_some_and(|state| {
             self.expected.values().any(|expected| {
                 active(state, expected.image_number).is_some_and(|slot| {
                     !slot.confirmed && slot.hash.as_deref() == Some(expected.hash.as_slice())

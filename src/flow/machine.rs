@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::cause::{Cause, Class};
 use crate::image::ImageSet;
-use crate::plan::Step;
+use crate::plan::{Auto, Bootloader, Step};
 use crate::report::{PlannedStep, StepDetail, Verdict};
 use crate::smp::Time;
 
@@ -37,6 +37,8 @@ pub struct FlowConfig {
     pub attempts: u32,
     /// Whether the plan has a recovery program.
     pub can_recover: bool,
+    /// The bootloader's mode, where the plan says it.
+    pub bootloader: Auto<Bootloader>,
 }
 
 /// The planned steps with names that are unique within the device and stable from run to run.

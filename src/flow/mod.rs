@@ -10,6 +10,7 @@ mod mode;
 mod proof;
 mod slots;
 mod steps;
+mod version;
 
 pub use action::{Action, DeviceResult, Directive, FlowEvent, Outcome, SettingAction, StepEnded};
 pub use machine::{Flow, FlowConfig, planned_steps};

@@ -1,8 +1,10 @@
 //! The proof of boot: what an image list says about the hash that must run. Pure comparison, no actions.
 
 use crate::cause::{Cause, Class};
+use crate::report::Departure;
 use crate::smp::message::image::ImageState;
 
+use super::BootMode;
 use super::slots::{active, no_running_image, secondary};
 
 /// What must run, by one image number.
@@ -33,15 +35,16 @@ pub(super) enum Proof {
         /// It stays after a reset.
         confirmed: bool,
     },
-    /// The expected image still waits in the secondary slot.
+    /// The expected image still waits in the slot that does not run.
     SwapPending,
     /// Something else runs.
     Other(Cause),
 }
 
 /// Compares what runs with what must.
-pub(super) fn examine(state: &ImageState, expected: &Expected) -> Proof {
+pub(super) fn examine(state: &ImageState, expected: &Expected, mode: Option<BootMode>) -> Proof {
     let number = expected.image_number;
+    let by_version = mode.is_some_and(BootMode::is_by_version);
     let running = active(state, number).or_else(|| {
         // Images besides the one that executes are never marked active; their primary slot is what is in use.
         (number > 0)
@@ -51,16 +54,18 @@ pub(super) fn examine(state: &ImageState, expected: &Expected) -> Proof {
     let Some(running) = running else {
         return Proof::Other(no_running_image(state, number));
     };
+    let runs = running.hash.as_deref() == Some(expected.hash.as_slice());
     let waiting = state.images.iter().any(|slot| {
         slot.image == number
-            && slot.pending
+            && (slot.pending || by_version)
             && !slot.active
             && slot.hash.as_deref() == Some(expected.hash.as_slice())
     });
-    if waiting {
+    // Where nothing is marked, what runs is what counts.
+    if waiting && !(runs && by_version) {
         return Proof::SwapPending;
     }
-    if running.hash.as_deref() == Some(expected.hash.as_slice()) {
+    if runs {
         return Proof::Runs { confirmed: running.confirmed };
     }
     let actual = running.hash.as_deref().map_or_else(|| "no hash".to_owned(), short_hash);
@@ -70,6 +75,11 @@ pub(super) fn examine(state: &ImageState, expected: &Expected) -> Proof {
         short_hash(&expected.hash),
         running.version
     );
+    if mode.is_some_and(|mode| !mode.reverts()) {
+        let help = "the bootloader refused the new image and erased it: check that it is not damaged, signed with this \
+                    device's key and built for this device";
+        return Proof::Other(Cause::new(Class::Image, "image.not_booted", message, help));
+    }
     let in_secondary = secondary(state, number).and_then(|slot| slot.hash.as_deref());
     let help = if in_secondary == Some(expected.hash.as_slice()) {
         "the new image booted and did not stay, or could not boot: look at its boot log and at its watchdog"
@@ -80,13 +90,25 @@ pub(super) fn examine(state: &ImageState, expected: &Expected) -> Proof {
     Proof::Other(Cause::new(Class::Image, "image.reverted", message, help))
 }
 
-/// The cause for an image that never left the secondary slot.
-pub(super) fn swap_pending(expected: &Expected) -> Cause {
+/// The cause for an image that never left the slot that does not run.
+pub(super) fn swap_pending(expected: &Expected, mode: Option<BootMode>, left: Departure) -> Cause {
+    if let Some(mode) = mode.filter(|mode| mode.is_by_version() && left != Departure::None) {
+        return Cause::new(
+            Class::Image,
+            "image.not_booted",
+            format!(
+                "expected {} ({}) to run after the reset, it is in its slot, and the bootloader ({mode}) did not choose it",
+                expected.version,
+                short_hash(&expected.hash)
+            ),
+            "check that its version is higher than that of the running one, and that it is linked for the slot that it is in",
+        );
+    }
     Cause::new(
         Class::Device,
         "device.swap_pending",
         format!(
-            "expected {} ({}) to run after the reset, it still waits in the secondary slot",
+            "expected {} ({}) to run after the reset, it still waits in the slot that does not run",
             expected.version,
             short_hash(&expected.hash)
         ),

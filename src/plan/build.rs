@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::model::{Expect, LinkOptions, Match, MatchKind, Pattern, Plan, Policy, Target, UdpTarget};
+use super::model::{Auto, Expect, LinkOptions, Match, MatchKind, Pattern, Plan, Policy, Target, UdpTarget};
 use super::step::Step;
 use crate::cause::{Cause, Class};
 use crate::image::ImageSet;
@@ -75,6 +75,7 @@ impl Target {
             name: name.into(),
             matcher,
             link: LinkOptions::default(),
+            bootloader: Auto::Auto,
             discover: Self::DISCOVER,
             expect: Expect::default(),
             steps,

@@ -161,6 +161,11 @@ pub(super) static TARGET: Table = Table {
         ),
         opt("link", Kind::Map(&LINK), "How to talk to the devices."),
         opt(
+            "bootloader",
+            Kind::Choice(&["auto", "swap", "overwrite-only", "direct-xip", "direct-xip-with-revert", "ram-load"]),
+            "How MCUboot puts a new image into use, for devices that do not tell it. One that tells something else is refused. Default: auto, which is to ask the device.",
+        ),
+        opt(
             "discover",
             Kind::Time(secs(0), secs(DAY)),
             "How long to wait for `expect` devices. Default: 10s.",

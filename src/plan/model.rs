@@ -37,6 +37,8 @@ pub struct Target {
     pub matcher: Match,
     /// How to talk to them.
     pub link: LinkOptions,
+    /// How their bootloader puts a new image into use, where they do not tell it themselves.
+    pub bootloader: Auto<Bootloader>,
     /// How long to wait for `expect` devices.
     pub discover: Duration,
     /// How many devices there must be.
@@ -145,6 +147,32 @@ pub enum Auto<T> {
     Auto,
     /// As the plan says.
     Fixed(T),
+}
+
+/// How an MCUboot puts a new image into use (`mcuboot/docs/design.md`, "Image slots" and "Boot swap types").
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bootloader {
+    /// The slots are swapped, with test and revert: by scratch, move or offset.
+    Swap,
+    /// The new image overwrites the old one.
+    OverwriteOnly,
+    /// Runs from either slot: the higher version.
+    DirectXip,
+    /// Runs from either slot, with test and revert.
+    DirectXipWithRevert,
+    /// The higher version is copied to RAM and runs there.
+    RamLoad,
+}
+
+impl Bootloader {
+    /// Every mode with its word in a plan.
+    pub const WORDS: [(&str, Self); 5] = [
+        ("swap", Self::Swap),
+        ("overwrite-only", Self::OverwriteOnly),
+        ("direct-xip", Self::DirectXip),
+        ("direct-xip-with-revert", Self::DirectXipWithRevert),
+        ("ram-load", Self::RamLoad),
+    ];
 }
 
 /// How to talk to the devices of a target.

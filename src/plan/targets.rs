@@ -6,7 +6,8 @@ use super::address::{self, AddressError};
 use super::images::Images;
 use super::keys::{LINK, MATCH, MATCH_KINDS, TARGET};
 use super::model::{
-    Expect, FlowControl, FramingChoice, LineState, LinkOptions, Match, MatchKind, Pattern, Target, UdpTarget,
+    Auto, Bootloader, Expect, FlowControl, FramingChoice, LineState, LinkOptions, Match, MatchKind, Pattern,
+    Target, UdpTarget,
 };
 use super::problems::excerpt;
 use super::reader::{Fields, Reader, lower_first};
@@ -52,7 +53,17 @@ fn read_target(reader: &Reader<'_>, node: &Node, images: &Images) -> Option<Plac
         check_expect(reader, node, expect, &matcher.kind);
     }
     let (steps, steps_at) = steps.into_iter().unzip();
-    let target = Target { name, matcher, link, discover, expect: expect.unwrap_or_default(), steps };
+    let word = fields.choice("bootloader");
+    let bootloader = Bootloader::WORDS.into_iter().find(|(known, _)| Some(*known) == word);
+    let target = Target {
+        name,
+        matcher,
+        link,
+        bootloader: bootloader.map_or(Auto::Auto, |(_, mode)| Auto::Fixed(mode)),
+        discover,
+        expect: expect.unwrap_or_default(),
+        steps,
+    };
     let name_at = fields.get("name").map_or(node.at.clone(), |name| name.at.clone());
     let match_at = fields.get("match").map_or(node.at.clone(), |matcher| matcher.at.clone());
     Some(PlacedTarget { target, name_at, match_at, addresses_at, steps_at })

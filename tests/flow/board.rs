@@ -9,7 +9,7 @@ use flashfleet::flow::{
     Action, DeviceResult, Directive, Flow, FlowConfig, FlowEvent, Outcome, SettingAction, StepEnded,
 };
 use flashfleet::image::{Image, ImageBuilder, ImageSet};
-use flashfleet::plan::Step;
+use flashfleet::plan::{Auto, Step};
 use flashfleet::report::{Departure, UploadFigures};
 use flashfleet::smp::message::image::{ImageSlot, ImageState, SlotInfoImage, SlotInfoResponse, SlotInfoSlot};
 
@@ -33,6 +33,7 @@ pub(crate) struct Board {
     pub(crate) secondary: Option<ImageSlot>,
     pub(crate) boot: Boot,
     pub(crate) mode: Option<i32>,
+    pub(crate) no_downgrade: bool,
     pub(crate) slot_size: Option<u64>,
     pub(crate) left: Departure,
     /// Whether a reset's answer comes, one entry per reset; `true` afterwards.
@@ -87,6 +88,7 @@ impl Board {
             secondary: None,
             boot: Boot::Swaps,
             mode: Some(3),
+            no_downgrade: false,
             slot_size: Some(100_000),
             left: Departure::Silent,
             reset_answers: VecDeque::new(),
@@ -167,7 +169,7 @@ impl Board {
         self.state()
     }
 
-    fn name(action: &Action) -> &'static str {
+    pub(crate) fn name(action: &Action) -> &'static str {
         match action {
             Action::ReadState => "read",
             Action::ReadMode => "mode",
@@ -217,7 +219,7 @@ impl Board {
         }
         match action {
             Action::ReadState => Outcome::State(self.look()),
-            Action::ReadMode => Outcome::Mode(self.mode),
+            Action::ReadMode => Outcome::Mode { mode: self.mode, no_downgrade: self.no_downgrade },
             Action::ReadSlots => Outcome::Slots(self.slot_size.map(|size| SlotInfoResponse {
                 images: vec![SlotInfoImage {
                     slots: vec![
@@ -340,7 +342,7 @@ pub(crate) fn default_steps() -> Vec<Step> {
     vec![upload(), Step::TestBoot, Step::Confirm, reset()]
 }
 
-fn set(image: Arc<Image>) -> Arc<ImageSet> {
+pub(crate) fn set(image: Arc<Image>) -> Arc<ImageSet> {
     Arc::new(ImageSet::from(image))
 }
 
@@ -355,6 +357,7 @@ pub(crate) fn config(steps: Vec<Step>) -> FlowConfig {
         return_within: Duration::from_secs(30),
         attempts: 1,
         can_recover: false,
+        bootloader: Auto::Auto,
     }
 }
 
@@ -374,6 +377,11 @@ impl Walk {
 
 /// Walks a flow over the board. Every action takes a tenth of a second, a wait as long as it says.
 pub(crate) fn walk(board: &mut Board, config: &FlowConfig) -> Walk {
+    walk_by(|action| board.act(action), config)
+}
+
+/// The same with whatever acts for the device.
+pub(crate) fn walk_by(mut act: impl FnMut(&Action) -> Outcome, config: &FlowConfig) -> Walk {
     let mut flow = Flow::new(config);
     let mut now = Duration::ZERO;
     let (mut ended, mut retried) = (Vec::new(), 0);
@@ -381,8 +389,7 @@ pub(crate) fn walk(board: &mut Board, config: &FlowConfig) -> Walk {
         match flow.next(now) {
             Directive::Perform(action) => {
                 now += if let Action::Wait(time) = action { time } else { Duration::from_millis(100) };
-                let outcome = board.act(&action);
-                flow.handle(outcome);
+                flow.handle(act(&action));
             }
             Directive::Tell(FlowEvent::StepEnded(step)) => ended.push(*step),
             Directive::Tell(FlowEvent::StepRetried { .. }) => retried += 1,
@@ -390,7 +397,7 @@ pub(crate) fn walk(board: &mut Board, config: &FlowConfig) -> Walk {
             Directive::Finished(result) => return Walk { result, ended, retried },
         }
     }
-    panic!("the flow did not end; the last actions were {:?}", &board.actions[board.actions.len() - 10..]);
+    panic!("the flow did not end");
 }
 
 /// Walks the default steps.

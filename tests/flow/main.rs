@@ -4,6 +4,7 @@
 mod board;
 mod confirm_and_reset;
 mod device_steps;
+mod modes;
 #[path = "../common/package.rs"]
 mod package;
 mod packages;

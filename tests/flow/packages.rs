@@ -108,7 +108,9 @@ impl Device {
         self.actions.push(action.clone());
         match action {
             Action::ReadState => Outcome::State(self.state()),
-            Action::ReadMode => Outcome::Mode(Some(if self.xip { 5 } else { 3 })),
+            Action::ReadMode => {
+                Outcome::Mode { mode: Some(if self.xip { 5 } else { 3 }), no_downgrade: false }
+            }
             Action::ReadSlots => {
                 let image = |number| SlotInfoImage {
                     image: u32::try_from(number).unwrap(),
@@ -177,6 +179,7 @@ fn run(device: &mut Device, steps: Vec<Step>) -> (DeviceResult, Vec<StepEnded>) 
         return_within: Duration::from_secs(30),
         attempts: 1,
         can_recover: false,
+        bootloader: flashfleet::plan::Auto::Auto,
     };
     let mut flow = Flow::new(&config);
     let (mut now, mut ended) = (Duration::ZERO, Vec::new());

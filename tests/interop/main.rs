@@ -50,6 +50,7 @@ mod real_servers;
 mod record;
 mod record_board;
 mod record_groups;
+mod record_mps2;
 #[path = "../rig/report.rs"]
 mod report;
 mod rig_mps2;

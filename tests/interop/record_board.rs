@@ -179,7 +179,7 @@ fn record_microbit_upload() -> Result<()> {
 
 impl Recorder {
     /// A whole image; the middle is left out of the transcript.
-    fn upload_all(&mut self, name: &str, image: &Image) -> Result<()> {
+    pub(crate) fn upload_all(&mut self, name: &str, image: &Image) -> Result<()> {
         let size = image.bytes.len();
         let (mut at, mut skipped_from, mut skipped) = (0, 0, 0);
         while at < size {
@@ -217,12 +217,12 @@ impl Recorder {
         Ok(())
     }
 
-    fn test(&mut self, note: &str, image: &Image) -> Result<()> {
+    pub(crate) fn test(&mut self, note: &str, image: &Image) -> Result<()> {
         let hash = ("hash", Cbor::Bytes(image.hash().to_vec()));
         self.both(note, WRITE, IMAGE, 0, &[hash, ("confirm", Cbor::from(false))])
     }
 
-    fn reset(&mut self, note: &str, board: &Board) -> Result<()> {
+    pub(crate) fn reset(&mut self, note: &str, board: &Board) -> Result<()> {
         let resets = board.resets();
         self.ask(note, WRITE, V2, OS, 5, &[])?;
         board.wait_resets(resets + 1, Duration::from_secs(30))?;
@@ -233,7 +233,7 @@ impl Recorder {
 }
 
 /// The first chunk of an image: all that an upload needs to begin.
-fn first_chunk(image: &Image) -> Vec<(&'static str, Cbor)> {
+pub(crate) fn first_chunk(image: &Image) -> Vec<(&'static str, Cbor)> {
     vec![
         ("data", Cbor::Bytes(image.bytes[..CHUNK].to_vec())),
         ("len", Cbor::from(image.bytes.len() as u64)),
@@ -242,7 +242,7 @@ fn first_chunk(image: &Image) -> Vec<(&'static str, Cbor)> {
     ]
 }
 
-fn confirm(image: &Image) -> [(&'static str, Cbor); 2] {
+pub(crate) fn confirm(image: &Image) -> [(&'static str, Cbor); 2] {
     [("hash", Cbor::Bytes(image.hash().to_vec())), ("confirm", Cbor::from(true))]
 }
 

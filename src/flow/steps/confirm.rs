@@ -36,9 +36,11 @@ impl ConfirmStep {
                 "put upload and test-boot before confirm: only an image that was seen to run is confirmed",
             ));
         }
+        let by_version = facts.boot_mode().filter(|mode| mode.is_by_version());
         let mut unconfirmed = Vec::new();
         for expected in facts.expected.values() {
-            match examine(state, expected) {
+            match examine(state, expected, facts.boot_mode()) {
+                Proof::Runs { .. } if by_version.is_some() => {}
                 Proof::Runs { confirmed: true } => {}
                 Proof::Runs { confirmed: false } => unconfirmed.push(expected.hash.clone()),
                 // An image that never ran must not be confirmed: it could brick the device.
@@ -47,7 +49,7 @@ impl ConfirmStep {
                         Class::Device,
                         "image.not_running",
                         format!(
-                            "expected {} ({}) to run before it is confirmed, it still waits in the secondary slot",
+                            "expected {} ({}) to run before it is confirmed, it still waits in the slot that does not run",
                             expected.version,
                             short_hash(&expected.hash)
                         ),
@@ -56,6 +58,12 @@ impl ConfirmStep {
                 }
                 Proof::Other(cause) => return Turn::broke(cause),
             }
+        }
+        if let Some(mode) = by_version {
+            facts.prove(false);
+            let notes = vec![format!("{mode} has no confirm: that the image runs was read back")];
+            let running = facts.running(facts.main_image());
+            return Turn::held(StepDetail { running, notes, ..StepDetail::default() });
         }
         if unconfirmed.is_empty() {
             facts.prove(true);
@@ -79,7 +87,7 @@ impl ConfirmStep {
 
     fn read_back(facts: &mut Facts, state: &ImageState) -> Turn {
         for expected in facts.expected.values() {
-            match examine(state, expected) {
+            match examine(state, expected, facts.boot_mode()) {
                 Proof::Runs { confirmed: true } => {}
                 Proof::Other(cause) => return Turn::broke(cause),
                 Proof::Runs { confirmed: false } | Proof::SwapPending => {

@@ -97,10 +97,10 @@ impl ResetStep {
     /// What the earlier steps proved must still hold.
     fn check(&self, facts: &Facts, state: &ImageState) -> Result<(), Cause> {
         for Proven { expected, confirmed } in facts.proven.values() {
-            match examine(state, expected) {
+            match examine(state, expected, facts.boot_mode()) {
                 Proof::Runs { confirmed: false } if *confirmed => return Err(confirm_not_held(expected)),
                 Proof::Runs { .. } => {}
-                Proof::SwapPending => return Err(swap_pending(expected)),
+                Proof::SwapPending => return Err(swap_pending(expected, facts.boot_mode(), self.left)),
                 Proof::Other(cause) => return Err(cause),
             }
         }

@@ -1,8 +1,9 @@
 //! The test-boot step: mark, reset once, and prove that exactly the uploaded hash runs. `update` has it stop after the
-//! mark, or mark the image to stay.
+//! mark, or mark the image to stay. Where the image of the highest version boots, there is nothing to mark.
 
 use crate::cause::{Cause, Class};
-use crate::flow::proof::{Expected, Proof, confirm_not_held, examine, swap_pending};
+use crate::flow::BootMode;
+use crate::flow::proof::{Expected, Proof, confirm_not_held, examine, short_hash, swap_pending};
 use crate::report::{Departure, StepDetail};
 use crate::smp::Time;
 use crate::smp::message::image::ImageState;
@@ -75,7 +76,7 @@ impl TestBootStep {
     }
 
     /// Before the reset: which images still have to be marked.
-    fn first_look(&mut self, facts: &mut Facts, state: &ImageState) -> Turn {
+    fn first_look(&mut self, facts: &mut Facts, now: Time, state: &ImageState) -> Turn {
         if facts.expected.is_empty() {
             return Turn::broke(Cause::new(
                 Class::Plan,
@@ -84,10 +85,17 @@ impl TestBootStep {
                 "put an upload step before test-boot",
             ));
         }
+        let by_version = facts.boot_mode().is_some_and(BootMode::is_by_version);
         let mut unmarked = Vec::new();
         let mut waiting = false;
         for expected in facts.expected.values() {
-            match examine(state, expected) {
+            match examine(state, expected, facts.boot_mode()) {
+                Proof::Runs { .. } if by_version => {}
+                Proof::SwapPending if by_version => waiting = true,
+                Proof::Other(_) if by_version => {
+                    let cause = not_there(expected);
+                    return self.broke(facts, cause);
+                }
                 Proof::Runs { confirmed: false } if self.permanent => unmarked.push(expected.hash.clone()),
                 Proof::Runs { .. } => {}
                 // One that waits for a test may not stay.
@@ -97,8 +105,11 @@ impl TestBootStep {
             }
         }
         if unmarked.is_empty() && !waiting {
-            facts.prove(self.permanent);
+            facts.prove(self.permanent && !by_version);
             return Turn::skipped("it runs already", facts);
+        }
+        if by_version {
+            return self.marked(facts, now);
         }
         self.mark(facts, unmarked)
     }
@@ -124,7 +135,7 @@ impl TestBootStep {
     /// After the marks: each image must be pending, or a reset would prove nothing.
     fn check_marks(&mut self, facts: &mut Facts, now: Time, state: &ImageState) -> Turn {
         for expected in facts.expected.values() {
-            if let Proof::Other(cause) = examine(state, expected) {
+            if let Proof::Other(cause) = examine(state, expected, facts.boot_mode()) {
                 let cause = Cause::new(
                     Class::Device,
                     "device.not_pending",
@@ -137,11 +148,17 @@ impl TestBootStep {
                 return self.broke(facts, cause);
             }
         }
+        self.marked(facts, now)
+    }
+
+    /// The next reset will boot the image.
+    fn marked(&mut self, facts: &mut Facts, now: Time) -> Turn {
+        self.notes.extend(facts.boot_mode().and_then(BootMode::unproven).map(str::to_owned));
         if self.boot {
             return self.start_reboot(facts, now);
         }
-        let then =
-            if self.permanent { "and stays" } else { "and reverts at the one after, unless it is confirmed" };
+        let stays = self.permanent || !facts.reverts();
+        let then = if stays { "and stays" } else { "and reverts at the one after, unless it is confirmed" };
         self.notes.push(format!("not booted: the image runs from the next reset on, {then}"));
         Turn::held(self.detail(facts))
     }
@@ -176,8 +193,13 @@ impl TestBootStep {
     }
 
     fn prove(&mut self, facts: &mut Facts, now: Time, state: &ImageState) -> Turn {
-        let proofs: Vec<(Expected, Proof)> =
-            facts.expected.values().map(|expected| (expected.clone(), examine(state, expected))).collect();
+        let mode = facts.boot_mode();
+        let by_version = mode.is_some_and(BootMode::is_by_version);
+        let proofs: Vec<(Expected, Proof)> = facts
+            .expected
+            .values()
+            .map(|expected| (expected.clone(), examine(state, expected, mode)))
+            .collect();
         for (_, proof) in &proofs {
             if let Proof::Other(cause) = proof {
                 let cause = cause.clone();
@@ -186,11 +208,12 @@ impl TestBootStep {
         }
         let Some((waiting, _)) = proofs.iter().find(|(_, proof)| *proof == Proof::SwapPending) else {
             let on_test = |(_, proof): &&(Expected, Proof)| *proof == Proof::Runs { confirmed: false };
-            if let Some((expected, _)) = proofs.iter().filter(|_| self.permanent).find(on_test) {
+            if let Some((expected, _)) = proofs.iter().filter(|_| self.permanent && !by_version).find(on_test)
+            {
                 let cause = confirm_not_held(expected);
                 return self.broke(facts, cause);
             }
-            facts.prove(self.permanent);
+            facts.prove(self.permanent && !by_version);
             if self.left == Departure::None {
                 self.notes.push(
                     "the device was not seen to leave; its new running hash shows that it did".to_owned(),
@@ -200,7 +223,7 @@ impl TestBootStep {
             return Turn::held(detail);
         };
         if self.reboot.is_over(now) {
-            let cause = swap_pending(waiting);
+            let cause = swap_pending(waiting, mode, self.left);
             return self.broke(facts, cause);
         }
         self.looks += 1;
@@ -216,6 +239,31 @@ impl TestBootStep {
     }
 }
 
+/// The cause for an image that neither runs nor waits for a reset.
+fn not_there(expected: &Expected) -> Cause {
+    Cause::new(
+        Class::Image,
+        "image.not_in_slot",
+        format!(
+            "expected {} ({}) in the slot that does not run, the device does not list it",
+            expected.version,
+            short_hash(&expected.hash)
+        ),
+        "put the upload right before test-boot, and look at what changed the slot since",
+    )
+}
+
+/// A device that has no command for marks, and does not tell why.
+fn without_marks(mut cause: Cause, facts: &Facts) -> Cause {
+    if facts.boot_mode().is_none() && cause.code == "smp.mgmt.not_supported" {
+        cause.help =
+            "where its bootloader boots the image of the highest version, say so: `bootloader: ram-load` or \
+                      `direct-xip` in the plan's target"
+                .to_owned();
+    }
+    cause
+}
+
 impl StepMachine for TestBootStep {
     fn next(&mut self, facts: &mut Facts, now: Time, outcome: Option<Outcome>) -> Turn {
         let phase = std::mem::replace(&mut self.phase, Phase::Start);
@@ -226,7 +274,7 @@ impl StepMachine for TestBootStep {
             }
             (Phase::Look, Some(Outcome::State(state))) => {
                 facts.note_state(state.clone());
-                self.first_look(facts, &state)
+                self.first_look(facts, now, &state)
             }
             (Phase::Mark(unmarked), Some(Outcome::State(_))) => {
                 facts.changed = true;
@@ -255,6 +303,10 @@ impl StepMachine for TestBootStep {
             (Phase::LookAgain, Some(Outcome::Done)) => {
                 self.phase = Phase::Proof;
                 Turn::Do(Action::ReadState)
+            }
+            (Phase::Mark(_), Some(Outcome::Failed(cause))) => {
+                let cause = without_marks(cause, facts);
+                self.broke(facts, cause)
             }
             (_, Some(Outcome::Failed(cause))) => self.broke(facts, cause),
             (_, outcome) => unexpected("test-boot", outcome.as_ref()),

@@ -7,8 +7,10 @@ use crate::cause::{Cause, Class};
 use crate::flow::BootMode;
 use crate::flow::choice::{choose, missing};
 use crate::flow::dependency;
+use crate::flow::mode::settle;
 use crate::flow::proof::{Expected, short_hash};
 use crate::flow::slots::{SlotDecision, active, decide};
+use crate::flow::version::{VersionDecision, decide_by_version, known_or_plain, must_win};
 use crate::image::{Image, ImageSet, Member, Version};
 use crate::report::StepDetail;
 use crate::smp::Time;
@@ -27,6 +29,7 @@ enum Phase {
     Look,
     Mode,
     Settle(Reboot),
+    Clear,
     Slots,
     Upload,
     ReadBack,
@@ -106,37 +109,152 @@ impl UploadStep {
             self.phase = Phase::Mode;
             return Turn::Do(Action::ReadMode);
         }
-        if let Some(Some(mode)) = facts.mode.filter(|mode| mode.is_some_and(|mode| !mode.is_supported())) {
-            return self.broke(mode_not_supported(mode));
+        match facts.boot_mode() {
+            Some(mode) if mode.is_by_version() => self.act_by_version(facts, state, &image, mode),
+            mode => self.act_by_mark(facts, now, state, &image, mode),
         }
+    }
+
+    /// What the image needs of the device's other images.
+    fn check_dependencies(&mut self, image: &Image, state: &ImageState) -> Result<(), Cause> {
+        let notes = dependency::check(image, &self.beside, state)?;
+        self.note(notes);
+        Ok(())
+    }
+
+    /// Once each: the slots are looked at again after a reset that settled them.
+    fn note(&mut self, notes: impl IntoIterator<Item = String>) {
+        for note in notes {
+            if !self.detail.notes.contains(&note) {
+                self.detail.notes.push(note);
+            }
+        }
+    }
+
+    /// Where the image of the highest version boots.
+    fn act_by_version(
+        &mut self,
+        facts: &mut Facts,
+        state: &ImageState,
+        image: &Image,
+        mode: BootMode,
+    ) -> Turn {
+        let decision = match decide_by_version(state, self.image_number, image, mode) {
+            Ok(decision) => decision,
+            Err(cause) => return self.broke(cause),
+        };
+        let runs = matches!(decision, VersionDecision::AlreadyCurrent | VersionDecision::Clear(_));
+        if !runs && let Err(cause) = self.check_dependencies(image, state) {
+            return self.broke(cause);
+        }
+        match decision {
+            VersionDecision::AlreadyCurrent if !self.force => self.skip(facts, "already running"),
+            VersionDecision::AlreadyThere(note) if !self.force => {
+                self.note(note);
+                self.skip(facts, "already in the slot that does not run")
+            }
+            VersionDecision::Clear(other) => {
+                self.note([format!(
+                    "erased slot {}: {} in it would have booted at the next reset",
+                    other.slot, other.version
+                )]);
+                self.phase = Phase::Clear;
+                // Slots are numbered through all images: two each.
+                Turn::Do(Action::Erase { slot: 2 * self.image_number + other.slot })
+            }
+            VersionDecision::AlreadyCurrent => self.ask_slots(),
+            VersionDecision::AlreadyThere(note) | VersionDecision::Upload(note) => {
+                self.note(note);
+                self.ask_slots()
+            }
+        }
+    }
+
+    fn ask_slots(&mut self) -> Turn {
+        self.phase = Phase::Slots;
+        Turn::Do(Action::ReadSlots)
+    }
+
+    /// Why the image would not boot although it is marked, as far as the device's versions tell.
+    fn refused_by_version(
+        &mut self,
+        facts: &Facts,
+        state: &ImageState,
+        image: &Image,
+        mode: Option<BootMode>,
+    ) -> Result<(), Cause> {
+        let Some(running) = active(state, self.image_number) else { return Ok(()) };
+        match mode {
+            None => known_or_plain(image)?,
+            Some(mode @ BootMode::DirectXipWithRevert) => {
+                let note = must_win(image, running, mode)?;
+                self.note(note);
+            }
+            Some(_) => {}
+        }
+        let older = running
+            .version
+            .parse::<Version>()
+            .is_ok_and(|runs| image.parsed_version().cmp_without_build(&runs).is_lt());
+        if facts.refuses_older && older {
+            return Err(Cause::new(
+                Class::Image,
+                "image.downgrade",
+                format!(
+                    "expected at least version {}, which runs, got {}: the device says that its bootloader refuses older \
+                     ones",
+                    running.version,
+                    image.version()
+                ),
+                "give this device an image of a higher version",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Where images are marked to be booted.
+    fn act_by_mark(
+        &mut self,
+        facts: &mut Facts,
+        now: Time,
+        state: &ImageState,
+        image: &Image,
+        mode: Option<BootMode>,
+    ) -> Turn {
         let decision = match decide(state, self.image_number, image.hash()) {
             Ok(decision) => decision,
             Err(cause) => return self.broke(cause),
         };
         let runs = matches!(decision, SlotDecision::AlreadyCurrent | SlotDecision::RunningOnTest);
-        match if runs { Ok(Vec::new()) } else { dependency::check(&image, &self.beside, state) } {
-            // Looked at again after a reset that settled the slots.
-            Ok(notes) => {
-                let new =
-                    notes.into_iter().filter(|note| !self.detail.notes.contains(note)).collect::<Vec<_>>();
-                self.detail.notes.extend(new);
+        if !runs {
+            let checked = self
+                .refused_by_version(facts, state, image, mode)
+                .and_then(|()| self.check_dependencies(image, state));
+            if let Err(cause) = checked {
+                return self.broke(cause);
             }
-            Err(cause) => return self.broke(cause),
         }
         match decision {
+            SlotDecision::Settle(reason) if !facts.reverts() => self.broke(Cause::new(
+                Class::Device,
+                "device.pending_without_revert",
+                format!("expected nothing to be pending, but {reason}: a reset would install it for good"),
+                "look at what the device has in its secondary slot: erase it, or reset the device to install it, and run \
+                 again",
+            )),
             SlotDecision::AlreadyCurrent if !self.force => self.skip(facts, "already running and confirmed"),
             SlotDecision::RunningOnTest if !self.force => {
                 self.skip(facts, "already running, on test and not confirmed yet")
             }
             SlotDecision::AlreadyPending => {
-                self.skip(facts, "already in the secondary slot and set for test")
+                let set = if facts.reverts() { "set for test" } else { "set to be installed" };
+                self.skip(facts, &format!("already in the secondary slot and {set}"))
             }
             SlotDecision::AlreadyThere if !self.force => self.skip(facts, "already in the secondary slot"),
             SlotDecision::RunningOnTest => self.settle(facts, now, "the image is on test and keeps its slot"),
             SlotDecision::Settle(reason) => self.settle(facts, now, reason),
             SlotDecision::Upload | SlotDecision::AlreadyCurrent | SlotDecision::AlreadyThere => {
-                self.phase = Phase::Slots;
-                Turn::Do(Action::ReadSlots)
+                self.ask_slots()
             }
         }
     }
@@ -167,14 +285,16 @@ impl UploadStep {
     }
 
     /// The cause where the image does not fit into the slot that it would go into.
-    fn too_large(&self, slots: &SlotInfoResponse) -> Option<Cause> {
+    fn too_large(&self, facts: &Facts, slots: &SlotInfoResponse) -> Option<Cause> {
         let size = self.image.as_ref()?.bytes().len() as u64;
+        let running = facts.state.as_ref().and_then(|state| active(state, self.image_number));
+        let free = running.map_or(1, |running| u32::from(running.slot == 0));
         let image = slots.images.iter().find(|image| image.image == self.image_number)?;
         let target = image
             .slots
             .iter()
             .find(|slot| slot.upload_image_id == Some(self.image_number))
-            .or_else(|| image.slots.iter().find(|slot| slot.slot == 1))?;
+            .or_else(|| image.slots.iter().find(|slot| slot.slot == free))?;
         let limit = [target.size, image.max_image_size].into_iter().flatten().min()?;
         (size > limit).then(|| {
             Cause::new(
@@ -222,7 +342,7 @@ impl UploadStep {
                 Class::Image,
                 "image.not_in_slot",
                 format!(
-                    "expected {} ({}) in the secondary slot after the upload, the device lists {listed}",
+                    "expected {} ({}) in the slot that does not run after the upload, the device lists {listed}",
                     image.version(),
                     short_hash(image.hash())
                 ),
@@ -235,15 +355,6 @@ impl UploadStep {
     }
 }
 
-fn mode_not_supported(mode: BootMode) -> Cause {
-    Cause::new(
-        Class::Device,
-        "device.mode_not_supported",
-        format!("expected a bootloader that swaps or overwrites, this one says: {mode}"),
-        "a test boot cannot be proven in this mode by this version of flashfleet",
-    )
-}
-
 impl StepMachine for UploadStep {
     fn next(&mut self, facts: &mut Facts, now: Time, outcome: Option<Outcome>) -> Turn {
         let phase = std::mem::replace(&mut self.phase, Phase::Start);
@@ -253,8 +364,20 @@ impl StepMachine for UploadStep {
                 facts.note_state(state.clone());
                 self.act_on(facts, now, &state)
             }
-            (Phase::Mode, Some(Outcome::Mode(mode))) => {
-                facts.mode = Some(mode.map(BootMode::from_number));
+            (Phase::Mode, Some(Outcome::Mode { mode, no_downgrade })) => {
+                let told = mode;
+                match settle(told, facts.planned_mode) {
+                    Ok(mode) => facts.mode = Some(mode),
+                    Err(cause) => return self.broke(cause),
+                }
+                if let Some(mode) =
+                    facts.boot_mode().filter(|_| told.and_then(BootMode::from_number).is_none())
+                {
+                    self.note([format!(
+                        "the device does not tell its bootloader's mode: {mode}, as the plan says"
+                    )]);
+                }
+                facts.refuses_older = no_downgrade;
                 match facts.state.clone() {
                     Some(state) => self.act_on(facts, now, &state),
                     None => self.look(),
@@ -265,9 +388,15 @@ impl StepMachine for UploadStep {
                 self.phase = Phase::Settle(reboot);
                 self.follow(turn)
             }
+            (Phase::Clear, Some(Outcome::Done)) => {
+                facts.changed = true;
+                facts.forget_state();
+                self.look()
+            }
             (Phase::Slots, Some(Outcome::Slots(slots))) => {
-                let refused =
-                    |slots| missing(slots, self.beside.keys().copied()).or_else(|| self.too_large(slots));
+                let refused = |slots| {
+                    missing(slots, self.beside.keys().copied()).or_else(|| self.too_large(facts, slots))
+                };
                 match slots.as_ref().and_then(refused) {
                     Some(cause) => self.broke(cause),
                     None => self.start_upload(),
