@@ -35,8 +35,9 @@ impl Bench {
     fn with(kind: &str, more: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let spec = folder.path().join("spec.yaml");
+        let statistics = if more.contains("statistics") { "" } else { "statistics: [smp]," };
         let text = format!(
-            "{{ groups: [0, 1, 2, 3, 8, 9, 10, 63], statistics: [smp], memory_pools: true, boot_ms: 50, {more} }}"
+            "{{ groups: [0, 1, 2, 3, 8, 9, 10, 63], {statistics} memory_pools: true, boot_ms: 50, {more} }}"
         );
         std::fs::write(&spec, text).unwrap();
         let mut sim = Command::new(env!("CARGO_BIN_EXE_flashfleet"))
@@ -255,6 +256,50 @@ fn statistics_settings_storage_and_enumeration() {
     assert_eq!(bench.text(&["enum", "show", "7"]), "63  zephyr, the last one\n");
     let details = bench.text(&["enum", "details", "fs"]);
     assert_eq!(details, "GROUP  NAME     COMMANDS\n8      fs mgmt  5\n");
+}
+
+/// Statistics that the device cannot tell do not take the others with them.
+#[test]
+fn statistics_that_are_refused_are_told_beside_the_others() {
+    let refuse = "fault: { refuse: [{ group: 2, command: 0, rc: 7, from: 1, times: 1 }] }";
+    let bench = Bench::with("udp", &format!("statistics: [big, small], {refuse}"));
+    let said = bench.smp(&["stat", "show"]);
+    assert_eq!((said.exit, said.err.as_str()), (100, ""), "{said:?}");
+    let lines: Vec<&str> = said.out.lines().collect();
+    assert!(lines[1].starts_with("small       requests  "), "{lines:?}");
+    assert!(
+        lines[2].starts_with("big: error[smp.mgmt.message_too_large]: expected success of statistics"),
+        "{lines:?}"
+    );
+    let bench = Bench::with("udp", &format!("statistics: [big, small], {refuse}"));
+    let said = bench.smp(&["--json", "stat", "show"]);
+    let told: Value = serde_json::from_str(&said.out).unwrap();
+    assert_eq!(told["result"]["statistics"][0]["error"]["code"], "smp.mgmt.message_too_large");
+    assert!(told["result"]["statistics"][1]["fields"]["requests"].is_u64(), "{told:#}");
+}
+
+/// Every request is sent in the version that is asked for: errors come back in its form.
+#[test]
+fn the_version_of_the_protocol_is_chosen() {
+    let bench = Bench::new("tcp");
+    let code = |arguments: &[&str]| {
+        let said = bench.smp(arguments);
+        assert_eq!(said.exit, 100, "{said:?}");
+        said.err.split(['[', ']']).nth(1).unwrap().to_owned()
+    };
+    let show = ["stat", "show", "none"];
+    assert_eq!(code(&show), "smp.stat_mgmt.invalid_stat_name");
+    assert_eq!(code(&[&["--protocol", "2"], &show[..]].concat()), "smp.stat_mgmt.invalid_stat_name");
+    assert_eq!(code(&[&show[..], &["--protocol", "1"]].concat()), "smp.mgmt.no_entry");
+    assert_eq!(code(&["--protocol", "1", "fs", "get", "/lfs1/none"]), "smp.mgmt.no_entry");
+    let image = ImageBuilder::new().version("0.9.0").payload(&[0x5a; 3000]).build();
+    std::fs::write(bench.path("old.bin"), image).unwrap();
+    let upload = ["image", "upload", "old.bin", "--upgrade-only"];
+    assert_eq!(code(&upload), "smp.img_mgmt.current_version_is_newer");
+    assert_eq!(code(&[&["--protocol", "1"], &upload[..]].concat()), "smp.mgmt.bad_state");
+    for wrong in ["0", "3", "x"] {
+        assert_eq!(bench.smp(&["--protocol", wrong, "os", "params"]).exit, 2);
+    }
 }
 
 #[test]

@@ -126,6 +126,7 @@ fn spec_of(transcript: &Transcript) -> SimSpec {
         "unknown group: {offered:?}"
     );
     let groups = known.iter().filter(|(name, _)| offered.iter().any(|offered| offered == name));
+    let ram_load = transcript.server.starts_with("mps2_ram_load");
     SimSpec {
         buf_size: transcript.facts.buf_size,
         buf_count: transcript.facts.buf_count,
@@ -139,8 +140,10 @@ fn spec_of(transcript: &Transcript) -> SimSpec {
         params: transcript.server != "native_noparams",
         bootloader_info: false,
         verbose_errors: true,
-        mode: BootMode::SwapOffset,
-        slot_size: 106_496,
+        mode: if ram_load { BootMode::RamLoad } else { BootMode::SwapOffset },
+        slot_size: if ram_load { 524_288 } else { 106_496 },
+        // That board's flash is simulated in RAM.
+        erase_page_us: if ram_load { 1 } else { SimSpec::default().erase_page_us },
         allow_erase_pending: true,
         ..SimSpec::default()
     }
@@ -239,6 +242,8 @@ fn shown(message: &[u8]) -> String {
 #[case("microbit_pending")]
 #[case("microbit_on_test")]
 #[case("microbit_permanent")]
+#[case("mps2_ram_load_slots")]
+#[case("mps2_ram_load_boots")]
 #[case("native_serial")]
 #[case("native_groups")]
 #[case("native_noparams")]

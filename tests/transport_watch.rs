@@ -139,6 +139,76 @@ async fn everyone_who_waits_is_woken_by_a_change_and_nobody_lists_meanwhile() {
     assert!(left.is_err() && woken.is_ok());
 }
 
+/// What a list lacks may come without anything that tells of it, and a board may wait for it: there is a list a second at
+/// the latest.
+#[tokio::test(start_paused = true)]
+async fn what_comes_without_a_sign_is_found_within_a_second() {
+    let mut half = board("/dev/ttyFAKE0", "1");
+    let whole = half.clone();
+    let usb = half.identity.usb.as_mut().unwrap();
+    (usb.serial_number, usb.hub_path) = (None, None);
+    let (ports, watch) = Moving::new(vec![half]);
+    let connector = connector(&watch, &whole);
+    assert_eq!(connector.connect().await.err().unwrap().kind, LinkErrorKind::NotFound);
+    ports.0.lock().unwrap().ports = vec![whole];
+    let begin = Instant::now();
+    while connector.connect().await.is_err() {
+        connector.maybe_back().await;
+    }
+    assert!(begin.elapsed() <= Duration::from_millis(1100), "{:?}", begin.elapsed());
+}
+
+/// A port that comes between the look that found nothing and the waiting for one.
+#[tokio::test(start_paused = true)]
+async fn a_port_that_came_before_the_waiting_began_is_no_reason_to_wait() {
+    let whole = board("/dev/ttyFAKE0", "1");
+    let (ports, watch) = Moving::new(Vec::new());
+    let connector = connector(&watch, &whole);
+    assert!(connector.connect().await.is_err());
+    ports.set(vec![whole.clone()]);
+    // Another one's look is the one that sees it.
+    sleep(Duration::from_millis(30)).await;
+    watch.listing().await.unwrap();
+    let begin = Instant::now();
+    connector.maybe_back().await;
+    assert_eq!(begin.elapsed(), Duration::ZERO);
+    connector.connect().await.unwrap();
+}
+
+/// Two boards come back with each other's names while both are waited for, in every order of coming and looking.
+#[tokio::test(start_paused = true)]
+async fn boards_that_swap_names_are_found_whoever_comes_first() {
+    for first in [0, 1] {
+        for (gap, looks) in [(0, false), (5, true), (19, true), (21, true), (40, false)] {
+            let boards = [board("/dev/ttyFAKE0", "1"), board("/dev/ttyFAKE1", "2")];
+            let back = [board("/dev/ttyFAKE1", "1"), board("/dev/ttyFAKE0", "2")];
+            let (ports, watch) = Moving::new(boards.to_vec());
+            let connectors = boards.each_ref().map(|board| connector(&watch, board));
+            watch.listing().await.unwrap();
+            ports.set(Vec::new());
+            sleep(Duration::from_millis(20)).await;
+            let returns = async |connector: &UsbConnector| {
+                while connector.connect().await.is_err() {
+                    connector.maybe_back().await;
+                }
+                connector.address()
+            };
+            let come = async {
+                sleep(Duration::from_millis(300)).await;
+                ports.set(vec![back[first].clone()]);
+                sleep(Duration::from_millis(gap)).await;
+                if looks {
+                    watch.listing().await.unwrap();
+                }
+                ports.set(back.to_vec());
+            };
+            let both = futures_util::future::join3(returns(&connectors[0]), returns(&connectors[1]), come);
+            let (one, other, ()) = timeout(Duration::from_millis(400), both).await.unwrap();
+            assert_eq!((&*one, &*other), ("serial:/dev/ttyFAKE1", "serial:/dev/ttyFAKE0"), "{first} {gap}");
+        }
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_board_that_went_and_came_between_two_looks_is_a_change() {
     let (ports, watch) = Moving::new(vec![board("/dev/ttyFAKE0", "1")]);

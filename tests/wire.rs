@@ -237,8 +237,8 @@ fn erase() {
 fn slot_info() {
     assert_request(&SlotInfo {}, 0, "00 0001 0001 42 06", "a0");
     let slots = vec![
-        SlotInfoSlot { slot: 0, size: Some(0x1_a000), upload_image_id: None },
-        SlotInfoSlot { slot: 1, size: Some(0x1_a000), upload_image_id: Some(0) },
+        SlotInfoSlot { slot: 0, size: Some(0x1_a000), rc: None, upload_image_id: None },
+        SlotInfoSlot { slot: 1, size: Some(0x1_a000), rc: None, upload_image_id: Some(0) },
     ];
     // Recorded.
     let body = "bf 66696d61676573 9f bf 65696d616765 00 65736c6f7473 9f \
@@ -255,7 +255,7 @@ fn slot_info() {
     // {"images": [{"image": 1, "slots": [{"slot": 0, "rc": -5}], "max_image_size": 1000}]}
     let body = "bf 66696d61676573 9f bf 65696d616765 01 65736c6f7473 9f bf 64736c6f74 00 627263 24 ff ff \
                 6e6d61785f696d6167655f73697a65 1903e8 ff ff ff";
-    let slots = vec![SlotInfoSlot { slot: 0, size: None, upload_image_id: None }];
+    let slots = vec![SlotInfoSlot { slot: 0, size: None, rc: Some(-5), upload_image_id: None }];
     let expected = vec![SlotInfoImage { image: 1, slots, max_image_size: Some(1000) }];
     assert_eq!(answer::<SlotInfo>(&format!("0900003a00011a06{body}")).map(|info| info.images), Ok(expected));
 }

@@ -188,8 +188,8 @@ impl Worker {
         Ok(Outcome::FileGot { bytes, path: path.display().to_string() })
     }
 
-    fn progress(&self) -> Progress {
-        Progress::new(self.id.clone(), self.step, self.reporter.clone(), self.clock)
+    pub(super) fn progress(&self) -> Progress {
+        Progress::new(self.id.clone(), self.step, self.reporter.clone(), self.clock, self.uploads.clone())
     }
 
     /// Where a file of this device is on this machine.

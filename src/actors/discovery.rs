@@ -20,6 +20,7 @@ use super::clock::Clock;
 use super::device::{Answer, Device, Probe};
 use super::probe::Probed;
 use super::programs::Names;
+use super::progress::Uploads;
 use super::reporter::Reporter;
 use super::source::Source;
 use super::worker::Worker;
@@ -82,6 +83,10 @@ pub(super) struct Manned {
     pub found: Found,
     /// The Bluetooth adapter that it shares with others.
     pub adapter: Option<String>,
+    /// Descriptors that its open link holds.
+    pub descriptors: usize,
+    /// Its link is open already.
+    pub is_open: bool,
     pub id: DeviceId,
     pub addr: Addr<Device>,
 }
@@ -110,6 +115,8 @@ pub(super) struct Scout {
     pub ask_all: bool,
     /// The files of this machine that the run has written.
     pub written: WrittenFiles,
+    /// The uploads under way.
+    pub uploads: Uploads,
 }
 
 impl Scout {
@@ -206,7 +213,7 @@ impl Scout {
             probed: Probed::Answers,
         };
         let claim = candidate.claim;
-        let worker = Worker::new(
+        let mut worker = Worker::new(
             id.clone(),
             Arc::clone(&candidate.connector),
             ClientOptions::from(&target.link),
@@ -225,8 +232,10 @@ impl Scout {
             self.clock,
             self.written.clone(),
         );
+        worker.uploads = self.uploads.clone();
         let addr = Device::new(worker).start();
-        if !claim || self.ask_all || is_one_of_several {
+        let asked = !claim || self.ask_all || is_one_of_several;
+        if asked {
             found.probed =
                 addr.send(Probe).await.map_or_else(|_| Probed::Blocked(panicked()), |Answer(probed)| probed);
         }
@@ -235,7 +244,8 @@ impl Scout {
             return None;
         }
         let adapter = candidate.connector.adapter();
-        Some(Manned { found, adapter, id, addr })
+        let descriptors = candidate.connector.descriptors();
+        Some(Manned { found, adapter, descriptors, is_open: asked, id, addr })
     }
 }
 

@@ -12,6 +12,7 @@ use crate::report::{EventKind, Finished, Outcome, ReporterCore, SCHEMA};
 
 use super::clock::Clock;
 use super::discovery::{Found, Scout, Survey, TargetSurvey, unmet};
+use super::progress::Uploads;
 use super::reporter::{Close, Implied, Reporter, Tell};
 use super::scheduler::{Ended, Interrupt, Scheduler};
 use super::source::Source;
@@ -66,6 +67,7 @@ pub(super) async fn run(
         reporter: reporter.clone(),
         clock,
         written: WrittenFiles::default(),
+        uploads: Uploads::default(),
     };
     let (done, mut ended) = oneshot::channel();
     let scheduler = Scheduler::new(scout, targets, options.parallel, done).start();
@@ -116,6 +118,7 @@ pub async fn survey(
         reporter: reporter.clone(),
         clock,
         written: WrittenFiles::default(),
+        uploads: Uploads::default(),
     };
     let mut targets = Vec::new();
     for index in selected(&plan, &options.only) {

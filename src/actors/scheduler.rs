@@ -12,6 +12,7 @@ use crate::flow::{DeviceResult, planned_steps};
 use crate::plan::{Plan, Target};
 use crate::report::{DeviceId, EventKind, Outcome, Verdict};
 use crate::smp::Time;
+use crate::transport::{descriptor_limit, enough_descriptors};
 
 use super::boards::{Remark, hub};
 use super::device::{Device, Halt, Run};
@@ -27,6 +28,17 @@ const GRACE: Duration = Duration::from_secs(5);
 #[rtype(result = "()")]
 pub(super) struct Interrupt;
 
+/// A device's actor is done with it.
+///
+/// A message, and no future of the scheduler's own: an actor's context polls all of its futures whenever one of them moves,
+/// so that a fleet would cost the square of its size.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+struct Finished {
+    index: usize,
+    result: DeviceResult,
+}
+
 /// How the run ended.
 #[derive(Debug, Clone)]
 pub(super) struct Ended {
@@ -39,7 +51,15 @@ pub(super) struct Ended {
 enum State {
     Waiting,
     Running,
-    Done(Verdict),
+    Done,
+}
+
+/// Devices that were started; those that were refused before are not among them.
+#[derive(Debug, Clone, Copy, Default)]
+struct Counts {
+    started: usize,
+    finished: usize,
+    passed: usize,
 }
 
 struct Entry {
@@ -64,6 +84,8 @@ pub(super) struct Scheduler {
     entries: Vec<Entry>,
     waiting: VecDeque<usize>,
     running: usize,
+    /// Of the devices that were started.
+    counts: Counts,
     hubs: HashMap<String, usize>,
     adapters: HashMap<String, usize>,
     stop: Stop,
@@ -89,6 +111,7 @@ impl Scheduler {
             entries: Vec::new(),
             waiting: VecDeque::new(),
             running: 0,
+            counts: Counts::default(),
             hubs: HashMap::new(),
             adapters: HashMap::new(),
             stop: Stop::No,
@@ -121,6 +144,9 @@ impl Scheduler {
                     owners.push(target.name.clone());
                 }
             }
+        }
+        if let Err(cause) = self.enough_descriptors(&surveyed) {
+            closed = Some((Outcome::Station, cause));
         }
         for survey in surveyed {
             let Some(target) = plan.targets.get(survey.target) else { continue };
@@ -155,6 +181,21 @@ impl Scheduler {
         }
         self.refuse_shared(&owners);
         self.advance(ctx);
+    }
+
+    /// Whether this process may have all the links open that the run will have open at once. Said before anything is written,
+    /// not by one device after the other.
+    fn enough_descriptors(&self, surveyed: &[TargetDevices]) -> Result<(), Cause> {
+        let links = || {
+            surveyed
+                .iter()
+                .flat_map(|survey| &survey.devices)
+                .map(|manned| (manned.is_open, manned.descriptors))
+        };
+        let open = links().filter(|(is_open, _)| *is_open).map(|(_, count)| count);
+        let others = links().filter(|(is_open, count)| !is_open && *count > 0).map(|(_, count)| count);
+        let needed = open.chain(others.take(self.parallel)).fold(0, usize::saturating_add);
+        enough_descriptors(needed, descriptor_limit())
     }
 
     fn add(&mut self, target: &Target, manned: super::discovery::Manned) {
@@ -226,10 +267,8 @@ impl Scheduler {
     fn limit(&self) -> usize {
         let canary = self.plan().policy.canary;
         // Devices that were refused before they started are no canaries.
-        let begun = self.entries.iter().filter(|entry| entry.started.is_some()).count();
-        let passed = self.entries.iter().filter(|entry| entry.state == State::Done(Verdict::Passed)).count();
-        if passed < canary {
-            return self.parallel.min(self.running + canary.saturating_sub(begun));
+        if self.counts.passed < canary {
+            return self.parallel.min(self.running + canary.saturating_sub(self.counts.started));
         }
         self.parallel
     }
@@ -256,6 +295,7 @@ impl Scheduler {
         let (id, addr) = (entry.id.clone(), entry.addr.clone());
         let (hub, adapter) = (entry.hub.clone(), entry.adapter.clone());
         self.running += 1;
+        self.counts.started += 1;
         for (shared, running) in [(hub, &mut self.hubs), (adapter, &mut self.adapters)] {
             if let Some(name) = shared {
                 *running.entry(name).or_insert(0) += 1;
@@ -264,8 +304,9 @@ impl Scheduler {
         self.tell(Some(&id), EventKind::DeviceStarted { attempt: 1 });
         let end = clock.instant(now) + deadline;
         let answer = tokio::time::timeout_at(end + GRACE, addr.send(Run { deadline: end }));
-        ctx.spawn(answer.into_actor(self).map(move |answer, act, ctx| {
-            let result = match answer {
+        let scheduler = ctx.address();
+        tokio::task::spawn_local(async move {
+            let result = match answer.await {
                 Ok(Ok(Some(result))) => result,
                 Ok(Ok(None)) => {
                     broken("internal.device_busy", "the device's actor was busy with another run")
@@ -273,8 +314,8 @@ impl Scheduler {
                 Ok(Err(_)) => broken("internal.device_panicked", "the device's actor panicked"),
                 Err(_) => broken("internal.device_stuck", "the device's actor did not obey its deadline"),
             };
-            act.finished(index, result, ctx);
-        }));
+            scheduler.do_send(Finished { index, result });
+        });
     }
 
     fn finished(&mut self, index: usize, result: DeviceResult, ctx: &mut Context<Self>) {
@@ -308,10 +349,14 @@ impl Scheduler {
     fn conclude(&mut self, index: usize, result: DeviceResult, started: Option<Time>) {
         let now = self.scout.clock.now();
         let Some(entry) = self.entries.get_mut(index) else { return };
-        if matches!(entry.state, State::Done(_)) {
+        if entry.state == State::Done {
             return;
         }
-        entry.state = State::Done(result.verdict);
+        entry.state = State::Done;
+        if started.is_some() {
+            self.counts.finished += 1;
+            self.counts.passed += usize::from(result.verdict == Verdict::Passed);
+        }
         let id = entry.id.clone();
         let panicked = result.cause.as_ref().is_some_and(|cause| cause.class == Class::Internal);
         self.tell(
@@ -334,17 +379,9 @@ impl Scheduler {
             return;
         }
         let policy = &self.scout.plan.policy;
-        let verdicts: Vec<Verdict> = self
-            .entries
-            .iter()
-            .filter(|entry| entry.started.is_some())
-            .filter_map(|entry| match entry.state {
-                State::Done(verdict) => Some(verdict),
-                State::Waiting | State::Running => None,
-            })
-            .collect();
-        let bad = verdicts.iter().filter(|&&verdict| verdict != Verdict::Passed).count();
-        if policy.canary > 0 && bad > 0 && verdicts.len() - bad < policy.canary {
+        let Counts { finished, passed, .. } = self.counts;
+        let bad = finished - passed;
+        if policy.canary > 0 && bad > 0 && passed < policy.canary {
             let cause = Cause::new(
                 Class::Plan,
                 "policy.canary_failed",
@@ -356,16 +393,15 @@ impl Scheduler {
         }
         let Some(stop_after) = policy.stop_after else { return };
         #[expect(clippy::cast_precision_loss, reason = "counts of devices are far below 2^52")]
-        let percent = 100.0 * bad as f64 / verdicts.len().max(1) as f64;
+        let percent = 100.0 * bad as f64 / finished.max(1) as f64;
         let by_count = stop_after.failures.is_some_and(|limit| bad >= limit.max(1));
-        let by_share = stop_after
-            .percent
-            .is_some_and(|limit| verdicts.len() >= stop_after.of_at_least && percent >= limit);
+        let by_share =
+            stop_after.percent.is_some_and(|limit| finished >= stop_after.of_at_least && percent >= limit);
         if bad > 0 && (by_count || by_share) {
             let cause = Cause::new(
                 Class::Plan,
                 "policy.stopped",
-                format!("{bad} of {} finished devices did not pass: stopped by stop_after", verdicts.len()),
+                format!("{bad} of {finished} finished devices did not pass: stopped by stop_after"),
                 "look at the causes; raise policy.stop_after only where they are known",
             );
             self.close(Outcome::Stopped, cause);
@@ -408,6 +444,14 @@ impl Actor for Scheduler {
                 }
             }));
         }
+    }
+}
+
+impl Handler<Finished> for Scheduler {
+    type Result = ();
+
+    fn handle(&mut self, Finished { index, result }: Finished, ctx: &mut Self::Context) {
+        self.finished(index, result, ctx);
     }
 }
 

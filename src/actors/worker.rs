@@ -19,7 +19,7 @@ use crate::transport::{Connector, Firmware, Link, LinkError, LinkErrorKind};
 use super::clock::Clock;
 use super::probe::is_of_this_machine;
 use super::programs::{self, Names};
-use super::progress::Progress;
+use super::progress::Uploads;
 use super::reporter::{Reporter, Tell};
 use super::way::{LEAST_QUIET, Refusing, Way};
 use super::written::WrittenFiles;
@@ -28,6 +28,8 @@ use super::written::WrittenFiles;
 const RETURN_QUESTION: Duration = Duration::from_secs(1);
 /// How long closing a link may take at the end.
 const CLOSE_WITHIN: Duration = Duration::from_secs(2);
+/// Links that an upload may find to be of no use, beyond the one that it began with.
+const STUCK_LINKS: u32 = 2;
 /// How long an erase may take: as long as the first chunk of an upload, which erases too.
 pub(super) const ERASE_TIMEOUT: Duration = Duration::from_secs(40);
 
@@ -61,6 +63,8 @@ pub(super) struct Worker {
     pub matched: Names,
     /// The files of this machine that the run has written.
     pub written: WrittenFiles,
+    /// The uploads of the run.
+    pub uploads: Uploads,
     pub client: Option<Client>,
     /// While no link is open.
     conversation: Option<Conversation>,
@@ -94,6 +98,7 @@ impl Worker {
             reporter,
             clock,
             written,
+            uploads: Uploads::default(),
             client: None,
             conversation: None,
             wrote: false,
@@ -265,14 +270,25 @@ impl Worker {
         };
         self.client().await?.limits().await?;
         let before = self.about_to_write().await?;
-        let mut progress = Progress::new(self.id.clone(), self.step, self.reporter.clone(), self.clock);
-        let Some(client) = self.client.as_mut() else { return Err(lost().into()) };
+        let mut progress = self.progress();
         let mut arrived = false;
-        let result = upload(client, &image, request, |done, total| {
+        let mut tell = |done, total| {
             arrived |= done > 0;
             progress.tell(done, total);
-        })
-        .await;
+        };
+        let mut stuck_links = 0;
+        let result = loop {
+            let Some(client) = self.client.as_mut() else { return Err(lost().into()) };
+            let result = upload(client, &image, request, &mut tell).await;
+            if result.is_ok() || !client.is_stuck() || stuck_links >= STUCK_LINKS {
+                break result;
+            }
+            // Another link to the same server: it goes on where it was.
+            stuck_links += 1;
+            self.disconnect().await;
+            self.way.note_closed();
+            self.client().await?.limits().await?;
+        };
         self.wrote = before || arrived || !is_refusal(&result);
         let uploaded = result?;
         Ok(Outcome::Uploaded { figures: uploaded.figures, notes: uploaded.notes })
@@ -305,9 +321,10 @@ impl Worker {
         }
     }
 
-    /// How long one question waits: some links are slower than most, and the plan knows.
+    /// How long one question waits: some links are slower than most, and the plan knows, or what was measured does.
     pub(super) fn question(&self) -> Duration {
-        self.options.timeout.unwrap_or_default().max(RETURN_QUESTION)
+        let measured = self.client.as_ref().and_then(Client::measured_timeout);
+        self.options.timeout.or(measured).unwrap_or_default().max(RETURN_QUESTION) + self.options.settle
     }
 
     /// Silence, then questions, until the device answers or its time is over.

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
-use crate::plan::{Auto, LinkOptions};
+use crate::plan::{Auto, Buffer, FramingChoice, LinkOptions};
 
 /// What a DEVICE looks like.
 pub(super) const DEVICE_HELP: &str = "The device: serial:/dev/ttyACM0, usb:2fe3:0004 (a regular expression on \
@@ -22,52 +22,88 @@ pub(super) struct LinkArgs {
     /// Bits per second on serial links [default: 115200].
     #[arg(short, long, alias = "baudrate", value_name = "BITS_PER_SECOND", global = true, value_parser = clap::value_parser!(u32).range(1..))]
     baud: Option<u32>,
-    /// The server's buffer, in bytes, or as lines that it takes: 512, or 128x4. Without it the device is asked.
-    #[arg(long, value_name = "BYTES|LENGTHxCOUNT", global = true, value_parser = buffer)]
-    buffer: Option<u32>,
-    /// Longest line of console framing, in bytes [default: 128].
+    /// The framing on serial links: base64 lines (console), bare messages (raw), COBS (cobs), or found out (auto)
+    /// [default: console].
+    #[arg(long, value_name = "FRAMING", global = true, value_enum)]
+    framing: Option<Framing>,
+    /// The server's buffer, in bytes, or as the lines that it has buffers for: 512, or 128x4. Without it the device is
+    /// asked.
+    #[arg(long, value_name = "BYTES|LENGTHxCOUNT", global = true, value_parser = Buffer::parse)]
+    buffer: Option<Buffer>,
+    /// Longest line of console framing, in bytes [default: 128, or that of --buffer].
     #[arg(long, value_name = "BYTES", global = true, value_parser = clap::value_parser!(u16).range(8..))]
     line_length: Option<u16>,
+}
+
+/// Framings by name.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Framing {
+    Console,
+    Raw,
+    Cobs,
+    Auto,
+}
+
+impl From<Framing> for FramingChoice {
+    fn from(framing: Framing) -> Self {
+        match framing {
+            Framing::Console => Self::Console,
+            Framing::Raw => Self::Raw,
+            Framing::Cobs => Self::Cobs,
+            Framing::Auto => Self::Auto,
+        }
+    }
 }
 
 impl LinkArgs {
     /// What the arguments say, and defaults for the rest.
     pub(super) fn options(&self) -> LinkOptions {
         let default = LinkOptions::default();
+        let framing = self.framing.map_or(default.framing, FramingChoice::from);
+        let of_buffer = self.buffer.and_then(Buffer::line_length);
+        let line_length = self.line_length.map(usize::from).or(of_buffer).unwrap_or(default.line_length);
         LinkOptions {
             baud: self.baud.unwrap_or(default.baud),
             timeout: self.timeout.map_or(default.timeout, Auto::Fixed),
             retries: self.retries.unwrap_or(default.retries),
-            buffer: self.buffer.map_or(default.buffer, Auto::Fixed),
-            line_length: self.line_length.map_or(default.line_length, usize::from),
+            framing,
+            buffer: self
+                .buffer
+                .map_or(default.buffer, |buffer| Auto::Fixed(buffer.bytes(framing, line_length))),
+            line_length,
             ..default
         }
     }
 }
 
-/// Bytes, or length times count.
-fn buffer(text: &str) -> Result<u32, String> {
-    let number = |text: &str| text.trim().parse::<u32>().ok().filter(|number| *number > 0);
-    let bytes = match text.split_once(['x', '*']) {
-        Some((length, count)) => number(length).zip(number(count)).and_then(|(l, c)| l.checked_mul(c)),
-        None => number(text),
-    };
-    bytes.filter(|bytes| *bytes >= 32).ok_or_else(|| {
-        "expected at least 32 bytes, as 512 or as a line's length times their count, 128x4".to_owned()
-    })
-}
-
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
 
+    #[derive(Debug, Parser)]
+    struct Command {
+        #[command(flatten)]
+        link: LinkArgs,
+    }
+
+    fn options(arguments: &str) -> LinkOptions {
+        Command::try_parse_from(arguments.split(' ')).unwrap().link.options()
+    }
+
     #[test]
-    fn buffers_are_bytes_or_lines() {
-        assert_eq!(buffer("512"), Ok(512));
-        assert_eq!(buffer("128x4"), Ok(512));
-        assert_eq!(buffer("96*2"), Ok(192));
-        for wrong in ["", "0", "31", "x4", "128x", "128x0", "4294967295x2", "-1", "1k"] {
-            assert!(buffer(wrong).is_err(), "{wrong}");
-        }
+    fn lines_tell_their_length_and_what_fits_them() {
+        let told = |text| {
+            let LinkOptions { buffer, line_length, framing, .. } = options(text);
+            (buffer, line_length, framing)
+        };
+        use FramingChoice::{Auto as Found, Console, Raw};
+        assert_eq!(told("x"), (Auto::Auto, 128, Console));
+        assert_eq!(told("x --buffer 512 --framing auto"), (Auto::Fixed(512), 128, Found));
+        assert_eq!(told("x --buffer 96x4"), (Auto::Fixed(4 * 69), 96, Console));
+        assert_eq!(told("x --buffer 128x4 --line-length 64"), (Auto::Fixed(4 * 45), 64, Console));
+        assert_eq!(told("x --buffer 128x4 --framing raw"), (Auto::Fixed(512), 128, Raw));
+        assert!(Command::try_parse_from(["x", "--buffer", "31"]).is_err());
     }
 }

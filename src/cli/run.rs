@@ -20,6 +20,7 @@ use crate::report::log::default_journal_path;
 use crate::report::{
     Destination, Display, Outcome, OutputPaths, Outputs, ProgressMode, ReporterCore, prepare_outputs,
 };
+use crate::transport::raise_descriptor_limit;
 
 /// Match devices, flash them concurrently, report.
 #[derive(Debug, Args)]
@@ -118,6 +119,7 @@ pub(super) fn execute(
             return Exit::of_cause(&cause);
         }
     };
+    raise_descriptor_limit();
     let finished = crate::actors::in_system(async {
         Run::new(plan)
             .with_options(options)
@@ -197,6 +199,7 @@ fn dry_run(
     err: &mut dyn Write,
 ) -> Exit {
     let core = ReporterCore::new(Outputs::default(), Display::hidden());
+    raise_descriptor_limit();
     let survey = crate::actors::in_system(crate::actors::survey(Arc::clone(plan), options, source, core));
     if let Err(error) = print_survey(plan, &survey, out) {
         // A reader that went away, as with `| head`, has seen what it wanted.

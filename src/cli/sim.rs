@@ -15,6 +15,7 @@ use super::sim_usbip;
 use crate::cause::{Cause, Class};
 use crate::exit::Exit;
 use crate::sim::{Endpoint, EndpointKind, FaultSpec, Fleet, SimSpec, SimTransport};
+use crate::transport::raise_descriptor_limit;
 
 /// The name of the JSON format: one object per device and line.
 pub(super) const SCHEMA: &str = "flashfleet.sim/1";
@@ -121,6 +122,8 @@ fn try_run(args: &SimArgs, out: &mut dyn Write, err: &mut dyn Write) -> Result<(
         check_attach(args).map_err(|message| vec![bad_description(message.to_owned())])?;
     }
     let specs = specs_of(args)?;
+    // One for each device, and one more for each that is open.
+    raise_descriptor_limit();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

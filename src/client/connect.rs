@@ -32,7 +32,7 @@ impl Client {
     /// Why the one port cannot be opened; of several, what is wrong with the first, where none answers. Without any,
     /// `device.not_found`.
     pub async fn open(ports: &[Candidate], options: &ClientOptions) -> Result<Self, Cause> {
-        let within = options.timeout.unwrap_or(ANSWER_WITHIN);
+        let within = options.timeout.unwrap_or(ANSWER_WITHIN) + options.settle;
         let mut trouble = None;
         for port in ports {
             let tried = async {

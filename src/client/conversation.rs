@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-use crate::smp::exchange::{Exchange, ExchangeConfig, ExchangeError, Policy, Ticket};
+use crate::smp::exchange::{Exchange, ExchangeConfig, ExchangeError, Policy, Received, Ticket};
 use crate::smp::message::Request;
 use crate::smp::message::os::{Echo, Params};
 use crate::smp::upload::LinkMemory;
-use crate::smp::{Answer, HEADER_LEN, RawRequest, Time, Version};
+use crate::smp::{Answer, HEADER_LEN, RawRequest, Time, Version, raw};
 use crate::transport::{Framing, Link, LinkError, LinkErrorKind};
 
+use super::long_messages::Pieces;
 use super::{ClientError, ClientOptions};
 
 /// How long a request waits for its answer: what the field has proven for a chunk of an upload.
@@ -36,13 +37,22 @@ pub struct Conversation {
     echoes: u64,
     /// Whether the server puts several writes together to one message; `None` until it is found out.
     pub(super) reassembles: Option<bool>,
+    /// Links that were of no use any more after a message of several writes.
+    pub(super) stuck_links: u32,
 }
 
 impl Default for Conversation {
     fn default() -> Self {
         let exchange =
             Exchange::new(ExchangeConfig { first_sequence: rand::random(), ..ExchangeConfig::default() });
-        Self { exchange, link: LinkMemory::default(), epoch: Instant::now(), echoes: 0, reassembles: None }
+        Self {
+            exchange,
+            link: LinkMemory::default(),
+            epoch: Instant::now(),
+            echoes: 0,
+            reassembles: None,
+            stuck_links: 0,
+        }
     }
 }
 
@@ -67,12 +77,17 @@ pub struct ServerLimits {
 
 /// One device's conversation over one open link.
 pub struct Client {
-    link: Box<dyn Link>,
+    pub(super) link: Box<dyn Link>,
     pub(super) conversation: Conversation,
     pub(super) options: ClientOptions,
     limits: Option<ServerLimits>,
+    /// Largest message in bytes by the server's own word, where it tells.
+    pub(super) told_message: Option<usize>,
+    /// The shortest time that any request took besides its and its answer's bytes on the wire.
+    pub(super) quick_trip: Option<Duration>,
     /// The link broke.
     broken: bool,
+    pub(super) pieces: Pieces,
 }
 
 impl std::fmt::Debug for Client {
@@ -88,7 +103,16 @@ impl Client {
     /// A conversation over `link`; goes on with what an earlier link to the same device left.
     #[must_use]
     pub fn new(link: Box<dyn Link>, options: ClientOptions, conversation: Conversation) -> Self {
-        Self { link, conversation, options, limits: None, broken: false }
+        Self {
+            link,
+            conversation,
+            options,
+            limits: None,
+            told_message: None,
+            quick_trip: None,
+            broken: false,
+            pieces: Pieces::default(),
+        }
     }
 
     /// Asks, and asks again where the request may be sent twice.
@@ -176,7 +200,9 @@ impl Client {
             let buffer = usize::try_from(buffer).unwrap_or(usize::MAX);
             buffer.saturating_sub(properties.buffer_overhead).min(properties.max_message)
         };
-        let limits = match self.request(&Params {}).await {
+        let told = self.request(&Params {}).await;
+        self.told_message = told.as_ref().ok().map(|params| usable(params.buf_size));
+        let limits = match told {
             Ok(params) => ServerLimits {
                 max_message: usable(self.options.buffer.unwrap_or(params.buf_size)),
                 fallback: self.options.buffer.map(|_| usable(params.buf_size)),
@@ -253,7 +279,16 @@ impl Client {
 
     /// Time to wait for an answer: at least as long as a full message takes on the wire both ways.
     pub(super) fn timeout(&self) -> Duration {
-        self.options.timeout.unwrap_or(DEFAULT_TIMEOUT + self.wire_time())
+        self.options.timeout.unwrap_or(DEFAULT_TIMEOUT.max(self.least_silence()) + self.wire_time())
+    }
+
+    /// How long there has to be silence before a message is sent again.
+    pub(super) fn least_silence(&self) -> Duration {
+        match self.link.properties().framing {
+            // A server that lost a byte takes what comes for the rest of its message, until it gives that up.
+            Framing::Raw => raw::SILENCE,
+            Framing::Console { .. } | Framing::Cobs | Framing::Datagram | Framing::Gatt { .. } => Duration::ZERO,
+        }
     }
 
     /// Time that a full request and its answer take on the wire; nothing where its speed is not known.
@@ -284,11 +319,17 @@ impl Client {
         request: RawRequest,
         policy: Policy,
     ) -> Result<Answer, ClientError> {
+        let len = request.message_len();
+        self.pieces.patience = None;
         let now = self.conversation.now();
         let ticket = self.conversation.exchange.submit(now, self.in_protocol(request), policy);
         loop {
             let (done, outcome) = self.drive(None).await?;
             if done == ticket {
+                match &outcome {
+                    Ok(answer) => self.note_trip(len, answer),
+                    Err(_) => self.doubt(len),
+                }
                 return outcome.map_err(ClientError::Unanswered);
             }
         }
@@ -313,7 +354,11 @@ impl Client {
         // keep requests from ending.
         let mut heard_late = 0;
         loop {
+            let mut repeats = self.conversation.exchange.stats().repeated;
             while let Some(message) = self.conversation.exchange.poll_transmit(self.conversation.now()) {
+                let repeated = self.conversation.exchange.stats().repeated;
+                let is_repeat = std::mem::replace(&mut repeats, repeated) < repeated;
+                self.before_sending(message.len(), is_repeat).await.map_err(DriveError::Link)?;
                 // A wire that takes no byte (flow control, a stuck adapter) must not hold the device for ever.
                 let limit = SEND_WITHIN + self.wire_time();
                 match tokio::time::timeout(limit, self.link.send(&message)).await {
@@ -332,7 +377,9 @@ impl Client {
                 message = self.link.recv() => {
                     let message = message.map_err(DriveError::Link)?;
                     let now = self.conversation.now();
-                    self.conversation.exchange.handle_message(now, &message);
+                    if self.conversation.exchange.handle_message(now, &message) == Received::Answer {
+                        self.pieces.forgot_at = None;
+                    }
                     if wake.is_some_and(|wake| wake <= now) {
                         heard_late += 1;
                     }

@@ -3,6 +3,7 @@
 
 mod connect;
 mod conversation;
+mod diagnosis;
 mod error;
 mod files;
 mod long_messages;

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::plan::{Auto, LinkOptions};
-use crate::smp::Version;
+use crate::plan::{Auto, FramingChoice, LinkOptions};
+use crate::smp::{Version, detect};
 
 /// How to talk to one device.
 #[derive(Debug, Clone)]
@@ -16,6 +16,8 @@ pub struct ClientOptions {
     pub timeout: Option<Duration>,
     /// How often a request is sent again.
     pub retries: u32,
+    /// How much longer the first answer may take, as it has to be found out first how to ask.
+    pub settle: Duration,
     /// The protocol version that requests are sent in. Servers from before version 2 take both, and answer in version 1.
     pub protocol: Version,
 }
@@ -33,6 +35,10 @@ impl From<&LinkOptions> for ClientOptions {
             window: fixed(link.window),
             timeout: fixed(link.timeout),
             retries: link.retries,
+            settle: match link.framing {
+                FramingChoice::Auto => detect::ROUND,
+                FramingChoice::Console | FramingChoice::Raw | FramingChoice::Cobs => Duration::ZERO,
+            },
             protocol: Version::V2,
         }
     }

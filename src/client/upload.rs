@@ -1,6 +1,5 @@
 //! Drives an image upload over a client. How an upload goes is decided in `smp::upload`.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,6 +24,25 @@ const MOST_IN_FLIGHT: usize = 64;
 enum Asked {
     Chunk(ChunkId),
     List,
+}
+
+/// What is in flight, and what each ticket stands for: a few at once.
+#[derive(Debug, Default)]
+struct Tickets(Vec<(Ticket, Asked)>);
+
+impl Tickets {
+    fn insert(&mut self, ticket: Ticket, asked: Asked) {
+        self.0.push((ticket, asked));
+    }
+
+    fn remove(&mut self, ticket: Ticket) -> Option<Asked> {
+        let index = self.0.iter().position(|(other, _)| *other == ticket)?;
+        Some(self.0.swap_remove(index).1)
+    }
+
+    fn of_chunk(&self, id: ChunkId) -> Option<Ticket> {
+        self.0.iter().find(|(_, asked)| *asked == Asked::Chunk(id)).map(|(ticket, _)| *ticket)
+    }
 }
 
 /// What to upload where.
@@ -63,14 +81,17 @@ impl Client {
         let config = self.upload_config(limits, request);
         let len = bytes.len();
         let mut upload = Upload::new(bytes, sha256, config).map_err(|error| self.explain(error))?;
-        let mut tickets = HashMap::new();
+        let mut tickets = Tickets::default();
         let ended = self.drive_upload(&mut upload, &mut tickets, request, tlv_hash, &mut progress).await;
         // What is still in flight is not waited for, however it ended.
         let now = self.conversation.now();
-        for ticket in tickets.into_keys() {
+        for (ticket, _) in tickets.0 {
             self.conversation.exchange.cancel(now, ticket);
         }
         self.conversation.link = upload.memory();
+        if ended.is_err() {
+            self.doubt(upload.stats().largest_message);
+        }
         let stats = ended?;
         Ok(Uploaded { figures: self.figures(request, limits, &stats, len), notes: notes(limits, &stats) })
     }
@@ -78,7 +99,7 @@ impl Client {
     async fn drive_upload(
         &mut self,
         upload: &mut Upload,
-        tickets: &mut HashMap<Ticket, Asked>,
+        tickets: &mut Tickets,
         request: UploadRequest,
         tlv_hash: &[u8],
         progress: &mut (impl FnMut(u64, u64) + Send),
@@ -87,29 +108,32 @@ impl Client {
             let now = self.conversation.now();
             match upload.poll(now) {
                 Action::Send(chunk) => {
+                    self.pieces.patience = Some(chunk.within);
                     let sent = self.in_protocol(chunk.request);
                     let ticket = self.conversation.exchange.submit(now, sent, chunk.policy);
                     tickets.insert(ticket, Asked::Chunk(chunk.id));
                 }
                 Action::Repeat(id) => {
-                    if let Some(ticket) = ticket_of(tickets, id) {
+                    if let Some(ticket) = tickets.of_chunk(id) {
                         self.conversation.exchange.repeat(ticket);
                     }
                 }
                 Action::Cancel(id) => {
-                    if let Some(ticket) = ticket_of(tickets, id) {
+                    if let Some(ticket) = tickets.of_chunk(id) {
                         self.conversation.exchange.cancel(now, ticket);
-                        tickets.remove(&ticket);
+                        tickets.remove(ticket);
                     }
                 }
                 Action::LookAtList(policy) => {
+                    // The chunk that it is looked for was not answered.
+                    self.doubt(upload.stats().largest_message);
                     let list = self.in_protocol(RawRequest::new(&ListImages {})?);
                     tickets.insert(self.conversation.exchange.submit(now, list, policy), Asked::List);
                 }
                 Action::Wait(until) => {
                     let Some((ticket, outcome)) = self.drive_some(until).await? else { continue };
                     let now = self.conversation.now();
-                    match tickets.remove(&ticket) {
+                    match tickets.remove(ticket) {
                         Some(Asked::Chunk(id)) => {
                             upload.handle_outcome(now, id, outcome);
                             let at = upload.progress();
@@ -132,9 +156,9 @@ impl Client {
         let base = Timeouts::default();
         let timeouts = Timeouts {
             first: base.first + wire,
-            middle: self.options.timeout.unwrap_or(base.middle + wire),
+            middle: self.options.timeout.unwrap_or(base.middle.max(self.least_silence()) + wire),
             last: base.last + wire,
-            measured: self.options.timeout.is_none(),
+            measured: self.options.timeout.is_none() && self.least_silence().is_zero(),
         };
         let held = self.conversation.link;
         // Where the size is the plan's word, what an upload before this one found out counts.
@@ -168,7 +192,7 @@ impl Client {
 
     /// Requests in flight at most: as the plan says, but never more than the server's buffers are proven to take. One,
     /// where the server does not tell its buffers.
-    fn window(&self, limits: ServerLimits) -> usize {
+    pub(super) fn window(&self, limits: ServerLimits) -> usize {
         let most = usable_buffers(limits);
         let wanted = self.options.window.map_or(most, |wanted| usize::try_from(wanted).unwrap_or(most));
         wanted.clamp(1, most)
@@ -180,7 +204,7 @@ impl Client {
         match self.properties().framing {
             // A server without a free buffer drops a datagram; one with a UART may fall over.
             Framing::Datagram => most.max(2),
-            Framing::Console { .. } | Framing::Gatt { .. } => most,
+            Framing::Console { .. } | Framing::Raw | Framing::Cobs | Framing::Gatt { .. } => most,
         }
     }
 
@@ -204,18 +228,15 @@ impl Client {
             link_limit_bytes_per_s: properties
                 .wire_bytes_per_s
                 .map(|wire| limit_bytes_per_s(|n| properties.framing.wire_len(n), wire, message, len)),
+            diagnosis: Some(self.diagnosis(limits, stats, len)),
         }
     }
 }
 
 /// One buffer stays for the answer.
-fn usable_buffers(limits: ServerLimits) -> usize {
+pub(super) fn usable_buffers(limits: ServerLimits) -> usize {
     let count = limits.buffers.map_or(1, |count| count.saturating_sub(1));
     usize::try_from(count).unwrap_or(usize::MAX).clamp(1, MOST_IN_FLIGHT)
-}
-
-fn ticket_of(tickets: &HashMap<Ticket, Asked>, id: ChunkId) -> Option<Ticket> {
-    tickets.iter().find(|(_, asked)| **asked == Asked::Chunk(id)).map(|(&ticket, _)| ticket)
 }
 
 /// Whether a slot that is not running holds the image; a lost answer is no trouble here.

@@ -39,6 +39,8 @@ pub(super) enum Kind {
     Time(Duration, Duration),
     /// A number of bytes, plain or such as `64KiB`, both ends included.
     Size(u64, u64),
+    /// The size of a buffer, in bytes or as lines.
+    Buffer,
     /// One of some words.
     Choice(&'static [&'static str]),
     /// The word `auto`, or something else.
@@ -229,8 +231,8 @@ pub(super) static LINK: Table = Table {
         opt("baud", Kind::Whole(300, 20_000_000), "Bits per second on serial links. Default: 115200."),
         opt(
             "framing",
-            Kind::Choice(&["console", "raw", "auto"]),
-            "Framing on serial links. Default: console.",
+            Kind::Choice(&["console", "raw", "cobs", "auto"]),
+            "Framing on serial links: base64 lines, bare messages, COBS, or found out. Default: console.",
         ),
         opt(
             "window",
@@ -239,8 +241,8 @@ pub(super) static LINK: Table = Table {
         ),
         opt(
             "buffer",
-            Kind::AutoOr(&Kind::Size(64, 65_535)),
-            "The server's buffer size, in bytes. Default: auto, which is to ask the server.",
+            Kind::AutoOr(&Kind::Buffer),
+            "The server's buffer: its size in bytes, or the length of its lines times their count, for example 128x4. Default: auto, which is to ask the server.",
         ),
         opt(
             "timeout",
@@ -264,7 +266,7 @@ pub(super) static LINK: Table = Table {
         opt(
             "line_length",
             Kind::Whole(16, 4096),
-            "Longest line of console framing, in bytes, marker and newline included. Default: 128.",
+            "Longest line of console framing, in bytes, marker and newline included. Default: 128, or that of `buffer`.",
         ),
         opt(
             "mtu",

@@ -1,6 +1,7 @@
 //! The plan file: model, loading, validation, schema.
 
 mod address;
+mod buffer;
 mod build;
 mod data;
 mod derived;
@@ -24,6 +25,7 @@ mod steps;
 mod targets;
 mod yaml;
 
+pub use buffer::Buffer;
 pub use diagnostic::{Diagnostic, Diagnostics, Place};
 pub use files::read_file;
 pub use load::{load, parse};

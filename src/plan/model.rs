@@ -233,6 +233,8 @@ pub enum FramingChoice {
     Console,
     /// Bare messages.
     Raw,
+    /// COBS: without zeros, with a CRC.
+    Cobs,
     /// Found out.
     Auto,
 }

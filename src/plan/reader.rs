@@ -57,7 +57,7 @@ impl<'a> Reader<'a> {
         self.problems.add("plan.out_of_range", &node.at, message, help);
     }
 
-    fn resolve<'n>(&self, node: &'n Node) -> Option<Resolved<'n>> {
+    pub(super) fn resolve<'n>(&self, node: &'n Node) -> Option<Resolved<'n>> {
         match &node.value {
             Value::Scalar(scalar) => Some(scalar.resolve()),
             Value::Sequence(_) | Value::Mapping(_) => None,
@@ -327,12 +327,6 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Reports something that the plan format has and this version of flashfleet does not do.
-    pub(super) fn not_supported(&self, at: &Range<usize>, what: &str, instead: &str) {
-        let message = format!("{what} is not yet supported by flashfleet {}", env!("CARGO_PKG_VERSION"));
-        self.problems.add("plan.not_supported", at, message, instead);
-    }
-
     /// The entries of a map, with unknown and missing keys reported.
     pub(super) fn fields<'n>(&'n self, node: &'n Node, table: &'static Table) -> Option<Fields<'n>> {
         let names = || table.keys.iter().map(|key| key.name);
@@ -515,7 +509,7 @@ pub(super) fn lower_first(text: &str) -> String {
     chars.next().map_or_else(String::new, |first| first.to_lowercase().chain(chars).collect())
 }
 
-fn parse_size(text: &str) -> Option<u64> {
+pub(super) fn parse_size(text: &str) -> Option<u64> {
     let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
     let factor = match text[digits.len()..].trim() {
         "" | "B" => 1,

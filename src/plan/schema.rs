@@ -3,7 +3,7 @@
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
-use super::data;
+use super::{buffer, data};
 use super::keys::{Kind, MATCH, MATCH_KINDS, PLAN, STEPS, StepForm, Table, Takes};
 use crate::sim::SimSpec;
 
@@ -111,6 +111,14 @@ fn kind(of: &Kind, definitions: &mut Map<String, Value>) -> Value {
         Kind::Size(min, max) => json!({ "anyOf": [
             { "type": "integer", "minimum": min, "maximum": max },
             { "type": "string", "pattern": "^[0-9]+ *(B|kB|K|KiB|MB|M|MiB)?$", "examples": ["64KiB"] },
+        ] }),
+        Kind::Buffer => json!({ "anyOf": [
+            { "type": "integer", "minimum": buffer::BYTES.start(), "maximum": buffer::BYTES.end() },
+            {
+                "type": "string",
+                "pattern": "^ *[0-9]+ *((B|kB|K|KiB)?|[x*×] *[0-9]+) *$",
+                "examples": ["2KiB", "128x4"],
+            },
         ] }),
         Kind::Choice(words) => json!({ "enum": words }),
         Kind::AutoOr(of) => json!({ "anyOf": [{ "const": "auto" }, kind(of, definitions)] }),

@@ -13,7 +13,7 @@ use super::problems::excerpt;
 use super::reader::{Fields, Reader, lower_first};
 use super::scalar::Resolved;
 use super::yaml::{Node, Value};
-use super::{derived, expression, scalar, steps};
+use super::{buffer, derived, expression, scalar, steps};
 use crate::sim::SimSpec;
 use crate::transport::MAX_ADDRESSES;
 
@@ -284,15 +284,12 @@ fn check_expect(reader: &Reader<'_>, node: &Node, expect: Expect, kind: &MatchKi
 fn read_link(reader: &Reader<'_>, node: &Node) -> Option<LinkOptions> {
     let fields = reader.fields(node, &LINK)?;
     let default = LinkOptions::default();
+    let (framing, line_length, buffer) = read_packets(reader, &fields, &default);
     let link = LinkOptions {
         baud: fields.whole("baud").unwrap_or(default.baud),
-        framing: match fields.choice("framing") {
-            Some("raw") => FramingChoice::Raw,
-            Some("auto") => FramingChoice::Auto,
-            _ => default.framing,
-        },
+        framing,
         window: fields.auto_whole("window").unwrap_or(default.window),
-        buffer: fields.auto_whole("buffer").unwrap_or(default.buffer),
+        buffer,
         timeout: fields.auto_time("timeout").unwrap_or(default.timeout),
         retries: fields.whole("retries").unwrap_or(default.retries),
         quiet: fields.time("quiet").unwrap_or(default.quiet),
@@ -304,7 +301,7 @@ fn read_link(reader: &Reader<'_>, node: &Node) -> Option<LinkOptions> {
             Some("software") => FlowControl::Software,
             _ => default.flow_control,
         },
-        line_length: fields.whole("line_length").unwrap_or(default.line_length),
+        line_length,
         mtu: fields.auto_whole("mtu").unwrap_or(default.mtu),
     };
     if link.quiet >= link.return_within {
@@ -317,11 +314,33 @@ fn read_link(reader: &Reader<'_>, node: &Node) -> Option<LinkOptions> {
         let help = "a device that returns is asked only after `quiet`: give it more time";
         reader.problems.add("plan.contradiction", &fields.key_at(given), message, help);
     }
-    if let (FramingChoice::Raw | FramingChoice::Auto, Some(word)) = (link.framing, fields.choice("framing")) {
-        let what = format!("`framing: {word}`");
-        reader.not_supported(&fields.key_at("framing"), &what, "use `framing: console`");
-    }
     Some(link)
+}
+
+/// What is sent at once: framing, longest line and buffer, which depend on each other.
+fn read_packets(
+    reader: &Reader<'_>,
+    fields: &Fields<'_>,
+    default: &LinkOptions,
+) -> (FramingChoice, usize, Auto<u32>) {
+    let framing = match fields.choice("framing") {
+        Some("raw") => FramingChoice::Raw,
+        Some("cobs") => FramingChoice::Cobs,
+        Some("auto") => FramingChoice::Auto,
+        _ => default.framing,
+    };
+    let given: Option<usize> = fields.whole("line_length");
+    let Some(Auto::Fixed(buffer)) = buffer::read(fields) else {
+        return (framing, given.unwrap_or(default.line_length), Auto::Auto);
+    };
+    let longest = buffer.line_length();
+    if let (Some(given), Some(longest)) = (given, longest.filter(|longest| given.is_some_and(|given| given > *longest))) {
+        let message = format!("`line_length` is {given}, and `buffer` has lines of {longest} bytes");
+        let help = "leave out `line_length`: the lines of `buffer` tell it";
+        reader.problems.add("plan.contradiction", &fields.key_at("line_length"), message, help);
+    }
+    let line_length = given.or(longest).unwrap_or(default.line_length);
+    (framing, line_length, Auto::Fixed(buffer.bytes(framing, line_length)))
 }
 
 fn read_line(fields: &Fields<'_>, name: &str) -> LineState {

@@ -6,6 +6,7 @@ use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::diagnosis::UploadDiagnosis;
 use crate::cause::{Cause, Class};
 use crate::identity::Identity;
 
@@ -342,6 +343,9 @@ pub struct UploadFigures {
     pub resent: u64,
     /// What the wire could carry at best, in bytes of the file per second; `None` where it is not known.
     pub link_limit_bytes_per_s: Option<f64>,
+    /// What limited it, as far as that was measured.
+    #[serde(default)]
+    pub diagnosis: Option<UploadDiagnosis>,
 }
 
 /// One image as a device shows it.

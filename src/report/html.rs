@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::event::Verdict;
+use super::event::{UploadFigures, Verdict};
 use super::model::{DeviceReport, ON_TEST, Report, StepReport};
 use super::text;
 use crate::cause::Cause;
@@ -181,6 +181,9 @@ fn step_row(step: &StepReport) -> String {
     }
     for line in step.detail.skipped.iter().chain(&step.detail.notes) {
         let _ = write!(told, "<div class=\"quiet\">{}</div>", escape(line));
+    }
+    if let Some(line) = step.detail.upload.as_ref().and_then(UploadFigures::explained) {
+        let _ = write!(told, "<div class=\"quiet\">{}</div>", escape(&line));
     }
     if let Some(output) = &step.detail.output {
         let _ = write!(told, "<pre>{}</pre>", escape(output));

@@ -18,7 +18,8 @@ use std::time::Duration;
 
 use quick_junit::{NonSuccessKind, Property, TestCase, TestCaseStatus, TestRerun, TestSuite, XmlString};
 
-use super::event::{ImageView, Outcome, Verdict};
+use super::diagnosis::{LimitedBy, Setting};
+use super::event::{ImageView, Outcome, UploadFigures, Verdict};
 use super::model::{DeviceReport, ON_TEST, Report, StepReport, UnmetTarget};
 use super::names;
 use crate::cause::Cause;
@@ -238,6 +239,8 @@ fn properties(device: &DeviceReport) -> Vec<(String, String)> {
     let mut properties: Vec<(String, String)> =
         named.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect();
     for image in &device.images {
+        properties
+            .extend(image.upload.iter().flat_map(|upload| upload_properties(image.image_number, upload)));
         for (when, view) in [("before", &image.before), ("after", &image.after)] {
             if let Some(view) = view {
                 properties.push((format!("image_{}_{when}", image.image_number), image_text(view)));
@@ -245,6 +248,21 @@ fn properties(device: &DeviceReport) -> Vec<(String, String)> {
         }
     }
     properties
+}
+
+/// What limited an upload: only what is known.
+fn upload_properties(image_number: u32, upload: &UploadFigures) -> Vec<(String, String)> {
+    let diagnosis = upload.diagnosis.as_ref().filter(|diagnosis| diagnosis.limited_by != LimitedBy::Unknown);
+    let setting = diagnosis.and_then(|diagnosis| diagnosis.setting.as_ref());
+    let rate = |rate: Option<f64>| rate.map(|rate| format!("{rate:.0}"));
+    let named = [
+        ("link_limit_bytes_per_s", rate(upload.link_limit_bytes_per_s)),
+        ("limited_by", diagnosis.map(|diagnosis| diagnosis.limited_by.as_str().to_owned())),
+        ("setting", setting.map(Setting::assignment)),
+        ("setting_bytes_per_s", rate(setting.and_then(|setting| setting.bytes_per_s))),
+    ];
+    let name = |name: &str| format!("image_{image_number}_upload_{name}");
+    named.into_iter().filter_map(|(key, value)| Some((name(key), value?))).collect()
 }
 
 fn image_text(view: &ImageView) -> String {

@@ -3,6 +3,7 @@
 mod aggregate;
 mod copy;
 mod device_state;
+mod diagnosis;
 mod display;
 mod event;
 mod html;
@@ -20,6 +21,7 @@ mod summary;
 mod text;
 
 pub use aggregate::Aggregate;
+pub use diagnosis::{LimitedBy, Setting, UploadDiagnosis};
 pub use display::{Display, ProgressMode};
 pub use event::{
     Departure, DeviceId, Event, EventKind, ImageOutcome, ImageView, Outcome, PlannedStep, SCHEMA, StepDetail,

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::fmt::Write as _;
 
+use super::diagnosis;
 use super::display::verdict_style;
 use super::event::{Outcome, Verdict};
 use super::model::{DeviceReport, ON_TEST, Report, Summary};
@@ -46,6 +47,7 @@ pub fn summary(report: &Report, style: SummaryStyle) -> String {
         lines.push(format!("  {ON_TEST}: {}", names(&on_test)));
     }
     lines.extend(rates(report));
+    lines.extend(diagnosis::lines(report));
     for note in report.notes.iter().take(MAX_NOTES) {
         let device = note.device.as_ref().map_or_else(String::new, |device| format!("{device}: "));
         lines.push(text::printable(&format!("  note: {device}{} [{}]", note.message, note.code)));

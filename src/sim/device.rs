@@ -6,18 +6,22 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::bare::BareReceiver;
 use super::fault::{Dice, FaultSpec};
-use super::firmware::{Behaviour, Version, build_image};
+use super::firmware::{Behaviour, Place, Version, build_image};
 use super::flash::{Flash, PAGE};
-use super::gatt::Assembly;
+use super::gatt::{Assembly, Outbox};
 use super::server::{Reply, Server};
-use super::spec::{OnCrash, SimSpec, SimTransport};
+use super::spec::{BootMode, OnCrash, SimFraming, SimSpec, SimTransport};
 use super::uart::{Receiver, Wire};
 use crate::smp::Time;
 
 mod boot;
 mod connection;
 mod send;
+
+/// Where images are copied to with RAM load; nothing checks the address.
+const RAM: u32 = 0x2024_0000;
 
 /// What a device is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,9 +90,11 @@ pub struct Device {
     to_device: Wire,
     to_host: Wire,
     receiver: Receiver,
+    bare: BareReceiver,
     /// The BLE central that is connected.
     connection: Option<connection::Connection>,
     assembly: Assembly,
+    outbox: Outbox,
     queue: VecDeque<Queued>,
     work: Option<Work>,
     /// Lines stay in their buffers until then: flash is being written.
@@ -110,7 +116,8 @@ impl Device {
         let fault = FaultSpec::of_device(std::iter::once(&spec.fault).chain(&spec.faults), index + 1);
         let version = spec.version.parse::<Version>().unwrap_or_default();
         let payload = format!("firmware {version} of a simulated device\n").into_bytes();
-        let image = build_image(version, &payload, spec.image_hash);
+        let place = if spec.mode == BootMode::RamLoad { Place::Ram(RAM) } else { Place::Anywhere };
+        let image = build_image(version, &payload, spec.image_hash, place);
         Self {
             flash: Flash::new(spec.mode, spec.slot_size, spec.image_hash, image),
             dice: Dice::new(fault.seed, index),
@@ -128,8 +135,10 @@ impl Device {
             to_device: Wire::default(),
             to_host: Wire::default(),
             receiver: Receiver::default(),
+            bare: BareReceiver::default(),
             connection: None,
             assembly: Assembly::default(),
+            outbox: Outbox::default(),
             queue: VecDeque::new(),
             work: None,
             stalled_until: Time::ZERO,
@@ -341,7 +350,14 @@ impl Device {
             return;
         }
         match self.spec.transport {
-            SimTransport::Serial => self.receiver.arrive(now, &bytes, &self.spec),
+            SimTransport::Serial if self.spec.framing == SimFraming::Console => {
+                self.receiver.arrive(now, &bytes, &self.spec);
+            }
+            SimTransport::Serial => {
+                for message in self.bare.arrive(now, &bytes, &self.spec) {
+                    self.message_arrived(message);
+                }
+            }
             SimTransport::Udp if bytes.len() <= self.spec.buf_size as usize => self.message_arrived(bytes),
             SimTransport::Udp => {}
             SimTransport::Ble => self.value_arrived(bytes),
@@ -355,7 +371,7 @@ impl Device {
             return;
         }
         if self.dice.throw(self.fault.corrupt) {
-            if transport == SimTransport::Serial {
+            if transport == SimTransport::Serial && self.spec.framing != SimFraming::Raw {
                 return; // its CRC is wrong
             }
             self.flip_a_bit(&mut message);

@@ -30,6 +30,8 @@ pub struct FaultSpec {
     pub lose_last_upload_answer: bool,
     /// Single answers that are lost; what was asked for happens.
     pub lose_answer: Vec<NthAnswer>,
+    /// Single writes that a BLE device does not get.
+    pub lose_write: Vec<LostWrite>,
     /// Requests that the server refuses.
     pub refuse: Vec<Refusal>,
     /// The device vanishes, as an unplugged one, once this many bytes of uploads were written to its flash.
@@ -79,6 +81,26 @@ pub struct NthAnswer {
     /// Which answer to this command, from 1.
     #[serde(default = "first")]
     pub nth: u64,
+}
+
+/// A write that does not arrive, of a message to a BLE device. That the server was out of buffers when it came looks the same
+/// to whoever sent it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LostWrite {
+    /// Management group.
+    pub group: u16,
+    /// Command within the group.
+    pub command: u8,
+    /// Which message with this command, from 1; one that is sent again counts again.
+    #[serde(default = "first")]
+    pub nth: u64,
+    /// Which write of it, from 1.
+    #[serde(default = "first")]
+    pub write: u64,
+    /// Nothing else arrives after it either, for as long as the connection lasts.
+    #[serde(default)]
+    pub and_all_after: bool,
 }
 
 /// Requests that the server refuses without doing anything.
@@ -145,9 +167,10 @@ impl FaultSpec {
             problems.push(SpecError { field: "fault.vanish_ms", message });
         }
         if self.lose_answer.iter().any(|answer| answer.nth == 0)
+            || self.lose_write.iter().any(|lost| lost.nth == 0 || lost.write == 0)
             || self.refuse.iter().any(|refusal| refusal.from == 0)
         {
-            let message = "expected a number from 1 in `nth` and `from`, got 0".to_owned();
+            let message = "expected a number from 1 in `nth`, `write` and `from`, got 0".to_owned();
             problems.push(SpecError { field: "fault", message });
         }
     }
@@ -164,6 +187,7 @@ impl FaultSpec {
         self.slow_boot_ms = self.slow_boot_ms.max(other.slow_boot_ms);
         self.slow_erase_ms = self.slow_erase_ms.max(other.slow_erase_ms);
         self.lose_answer.extend_from_slice(&other.lose_answer);
+        self.lose_write.extend_from_slice(&other.lose_write);
         self.refuse.extend_from_slice(&other.refuse);
         if self.vanish_at_byte.is_none() {
             (self.vanish_at_byte, self.vanish_ms) = (other.vanish_at_byte, other.vanish_ms);

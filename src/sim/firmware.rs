@@ -18,6 +18,10 @@ const TLV_INFO_MAGIC: u16 = 0x6907;
 const TLV_PROT_INFO_MAGIC: u16 = 0x6908;
 /// `IMAGE_F_NON_BOOTABLE`.
 const FLAG_NON_BOOTABLE: u32 = 0x10;
+/// `IMAGE_F_RAM_LOAD`: copied to its load address and run there.
+pub(super) const FLAG_RAM_LOAD: u32 = 0x20;
+/// `IMAGE_F_ROM_FIXED`: its load address is the one in flash that it is linked for.
+pub(super) const FLAG_ROM_FIXED: u32 = 0x100;
 /// Length of `struct image_tlv_info` and of `struct image_tlv`, in bytes.
 const TLV_LEN: usize = 4;
 /// Starts the marker in a payload that says how the firmware behaves; the name and a newline follow.
@@ -169,16 +173,33 @@ impl FromStr for Version {
     }
 }
 
+/// Where an image is made to run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    /// Where it lies; nothing checks that.
+    Anywhere,
+    /// At this address of the RAM.
+    Ram(u32),
+    /// At this address of the flash.
+    #[cfg_attr(not(test), expect(dead_code, reason = "devices run their first image wherever it lies"))]
+    Rom(u32),
+}
+
 /// A whole image: header, payload, hash TLV; not signed.
-pub(super) fn build_image(version: Version, payload: &[u8], kind: ImageHash) -> Vec<u8> {
+pub(super) fn build_image(version: Version, payload: &[u8], kind: ImageHash, place: Place) -> Vec<u8> {
+    let (load_address, flags) = match place {
+        Place::Anywhere => (0, 0),
+        Place::Ram(address) => (address, FLAG_RAM_LOAD),
+        Place::Rom(address) => (address, FLAG_ROM_FIXED),
+    };
     let length = u32::try_from(payload.len()).unwrap_or(u32::MAX);
     let mut image = Vec::with_capacity(IMAGE_HEADER_LEN + payload.len() + 2 * TLV_LEN + 32);
     image.extend_from_slice(&IMAGE_MAGIC.to_le_bytes());
-    image.extend_from_slice(&[0; 4]); // ih_load_addr
+    image.extend_from_slice(&load_address.to_le_bytes()); // ih_load_addr
     image.extend_from_slice(&[32, 0]); // ih_hdr_size
     image.extend_from_slice(&[0; 2]); // ih_protect_tlv_size
     image.extend_from_slice(&length.to_le_bytes()); // ih_img_size
-    image.extend_from_slice(&[0; 4]); // ih_flags
+    image.extend_from_slice(&flags.to_le_bytes()); // ih_flags
     image.extend_from_slice(&[version.major, version.minor]);
     image.extend_from_slice(&version.revision.to_le_bytes());
     image.extend_from_slice(&version.build.to_le_bytes());
@@ -192,6 +213,29 @@ pub(super) fn build_image(version: Version, payload: &[u8], kind: ImageHash) -> 
     image.extend_from_slice(&short(hash.len()));
     image.extend_from_slice(&hash);
     image
+}
+
+/// What MCUboot reads of an image before it looks at the rest (`boot_read_image_headers`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Header {
+    pub(super) version: Version,
+    pub(super) flags: u32,
+    pub(super) load_address: u32,
+}
+
+impl Header {
+    /// The header in the first bytes of a slot.
+    pub(super) fn read(flash: &[u8]) -> Option<Self> {
+        if u32_at(flash, 0)? != IMAGE_MAGIC {
+            return None;
+        }
+        let &[major, minor] = flash.get(20..)?.first_chunk()?;
+        Some(Self {
+            version: Version { major, minor, revision: u16_at(flash, 22)?, build: u32_at(flash, 24)? },
+            flags: u32_at(flash, 16)?,
+            load_address: u32_at(flash, 4)?,
+        })
+    }
 }
 
 /// What Zephyr reads of an image in flash (`img_mgmt_read_info`).
@@ -231,14 +275,9 @@ pub(super) fn read_info(flash: &[u8], kind: ImageHash) -> Result<ImageInfo, NoIm
 }
 
 fn parse(flash: &[u8], kind: ImageHash) -> Option<ImageInfo> {
-    if u32_at(flash, 0)? != IMAGE_MAGIC {
-        return None;
-    }
+    let Header { version, flags, .. } = Header::read(flash)?;
     let header_len = usize::from(u16_at(flash, 8)?);
     let payload_len = usize::try_from(u32_at(flash, 12)?).ok()?;
-    let flags = u32_at(flash, 16)?;
-    let &[major, minor] = flash.get(20..)?.first_chunk()?;
-    let version = Version { major, minor, revision: u16_at(flash, 22)?, build: u32_at(flash, 24)? };
     let mut at = header_len.checked_add(payload_len)?;
     if u16_at(flash, at)? == TLV_PROT_INFO_MAGIC {
         at = at.checked_add(usize::from(u16_at(flash, at + 2)?))?;
@@ -276,7 +315,7 @@ mod tests {
 
     #[test]
     fn a_built_image_reads_back() {
-        let image = build_image("1.2.3.4".parse().unwrap(), b"payload", ImageHash::Sha256);
+        let image = build_image("1.2.3.4".parse().unwrap(), b"payload", ImageHash::Sha256, Place::Anywhere);
         let info = read_info(&image, ImageHash::Sha256).unwrap();
         assert_eq!(info.version.to_string(), "1.2.3.4");
         assert!(info.bootable);
@@ -287,7 +326,7 @@ mod tests {
     fn an_image_with_another_hash_is_none() {
         let kinds = [ImageHash::Sha256, ImageHash::Sha384, ImageHash::Sha512];
         for kind in kinds {
-            let image = build_image(Version::default(), b"payload", kind);
+            let image = build_image(Version::default(), b"payload", kind, Place::Anywhere);
             assert!(validates(&image, kind));
             for other in kinds.into_iter().filter(|other| *other != kind) {
                 assert_eq!(read_info(&image, other), Err(NoImage::Broken));
@@ -297,7 +336,7 @@ mod tests {
 
     #[test]
     fn a_changed_byte_is_seen_by_mcuboot_and_not_by_zephyr() {
-        let mut image = build_image(Version::default(), b"payload", ImageHash::Sha256);
+        let mut image = build_image(Version::default(), b"payload", ImageHash::Sha256, Place::Anywhere);
         image[IMAGE_HEADER_LEN] ^= 1;
         assert!(read_info(&image, ImageHash::Sha256).is_ok());
         assert!(!validates(&image, ImageHash::Sha256));
@@ -305,7 +344,7 @@ mod tests {
 
     #[test]
     fn no_prefix_of_an_image_is_an_image() {
-        let image = build_image(Version::default(), b"payload", ImageHash::Sha256);
+        let image = build_image(Version::default(), b"payload", ImageHash::Sha256, Place::Anywhere);
         for len in 0..image.len() {
             assert!(read_info(&image[..len], ImageHash::Sha256).is_err(), "{len} bytes");
         }
@@ -329,7 +368,7 @@ mod tests {
             let mut payload = vec![7; 100];
             payload.extend(behaviour.marker());
             assert_eq!(
-                Behaviour::of(&build_image(Version::default(), &payload, ImageHash::Sha256)),
+                Behaviour::of(&build_image(Version::default(), &payload, ImageHash::Sha256, Place::Anywhere)),
                 behaviour
             );
         }

@@ -1,7 +1,7 @@
 //! The flash of a simulated device: two slots of bytes and their MCUboot trailers. What the bytes mean to the bootloader
 //! lives in `mcuboot.rs`.
 
-use super::firmware::{Behaviour, ImageHash, ImageInfo, NoImage, read_info, validates};
+use super::firmware::{Behaviour, Header, ImageHash, ImageInfo, NoImage, read_info, validates};
 use super::mcuboot::SwapType;
 use super::spec::BootMode;
 
@@ -11,6 +11,8 @@ pub(super) const PAGE: u32 = 4096;
 const MAGIC_LEN: usize = 16;
 /// Length of each flag below the magic, in bytes (`BOOT_MAX_ALIGN`).
 const FLAG_LEN: usize = 8;
+/// Address of the first slot; the second one follows it.
+const FIRST_SLOT: u32 = 0x1_0000;
 
 /// A trailer's magic, decoded (`BOOT_MAGIC_*`).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -60,11 +62,6 @@ pub(super) struct Checked {
 }
 
 impl Slot {
-    /// A slot that holds `image` from its first byte on.
-    pub(super) fn with_image(image: Vec<u8>) -> Self {
-        Self { data: image, ..Self::default() }
-    }
-
     /// The image's bytes, as far as they were written.
     pub(super) fn data(&self) -> &[u8] {
         &self.data
@@ -134,6 +131,8 @@ pub(super) struct Flash {
     pub(super) slot_size: u32,
     pub(super) mode: BootMode,
     pub(super) hash: ImageHash,
+    /// The slot whose image was started last: the first one where the bootloader moves images.
+    pub(super) active: usize,
     /// Bytes ever written by uploads.
     pub(super) written: u64,
     /// Hash of the image that ran first.
@@ -143,21 +142,40 @@ pub(super) struct Flash {
 impl Flash {
     pub(super) fn new(mode: BootMode, slot_size: u32, hash: ImageHash, image: Vec<u8>) -> Self {
         let first = read_info(&image, hash).ok().map(|info| info.hash);
-        Self { slots: [Slot::with_image(image), Slot::default()], slot_size, mode, hash, written: 0, first }
+        let slots = [Slot::default(), Slot::default()];
+        let mut flash = Self { slots, slot_size, mode, hash, active: 0, written: 0, first };
+        flash.program(0, &image);
+        flash
     }
 
-    /// Whether another image than the first one is in the primary slot.
+    /// Address of a slot's first byte.
+    pub(super) fn address(&self, slot: usize) -> u32 {
+        let behind = if slot == 0 { 0 } else { self.slot_size };
+        FIRST_SLOT + behind
+    }
+
+    /// The image header in a slot.
+    pub(super) fn header(&self, slot: usize) -> Option<Header> {
+        self.slots.get(slot).and_then(|slot| Header::read(slot.data()))
+    }
+
+    /// Whether another image than the first one runs.
     pub(super) fn is_updated(&self) -> bool {
-        self.info(0).ok().map(|info| info.hash) != self.first
+        self.info(self.active).ok().map(|info| info.hash) != self.first
     }
 
-    /// Writes an image as a programmer does: the slot is erased first.
+    /// Writes an image as a programmer does: the slot is erased first. Where only what is marked boots, it is marked to
+    /// stay (`imgtool sign --pad --confirm`).
     pub(super) fn program(&mut self, slot: usize, image: &[u8]) {
         let shifted = slot == 1 && self.mode == BootMode::SwapOffset;
         if let Some(slot) = self.slots.get_mut(slot) {
             slot.erase();
             slot.start_image(shifted);
             slot.append(image);
+            if self.mode == BootMode::DirectXipWithRevert {
+                let marked = Trailer { magic: Magic::Good, image_ok: Flag::Set, copy_done: Flag::Set };
+                slot.set_trailer(marked);
+            }
         }
     }
 

@@ -10,6 +10,7 @@ use super::device::{Device, Power};
 use super::endpoint::{Endpoint, EndpointKind};
 use super::gatt::{self, AirConnector, GattClient};
 use super::memory::MemoryConnector;
+use super::next_boot::NextBoot;
 use super::server::SeenRequest;
 use super::spec::{SimSpec, SimTransport, SpecError};
 use crate::smp::Time;
@@ -207,12 +208,12 @@ impl DeviceHandle {
         self.device().power()
     }
 
-    /// The image in the primary slot; `None` where it is no whole image.
+    /// The image that runs, or ran last; `None` where it is no whole image.
     #[must_use]
     pub fn running(&self) -> Option<Running> {
         let device = self.device();
-        let info = device.flash().info(0).ok()?;
-        let confirmed = device.flash().swap_type() != super::mcuboot::SwapType::Revert;
+        let info = device.flash().info(device.flash().active).ok()?;
+        let confirmed = device.flash().next_boot().1 != NextBoot::Revert;
         Some(Running { version: info.version.to_string(), hash: info.hash, confirmed })
     }
 
@@ -228,11 +229,12 @@ impl DeviceHandle {
         }
     }
 
-    /// Whether an image waits to be swapped in at the next reset.
+    /// Whether the server shows an image as waiting for the next reset.
     #[must_use]
     pub fn is_pending(&self) -> bool {
-        use super::mcuboot::SwapType;
-        matches!(self.device().flash().swap_type(), SwapType::Test | SwapType::Perm)
+        let device = self.device();
+        let (next, how) = device.flash().next_boot();
+        next != device.flash().active && how != NextBoot::Revert
     }
 
     /// Boots since the device was made, not counting the one before.
@@ -263,6 +265,12 @@ impl DeviceHandle {
     #[must_use]
     pub fn request_count(&self, group: u16, command: u8) -> u64 {
         self.device().server().requests(group, command)
+    }
+
+    /// How many requests of any kind reached the server.
+    #[must_use]
+    pub fn total_requests(&self) -> u64 {
+        self.device().server().total_requests()
     }
 
     /// Lines that the server lost for want of a buffer.

@@ -1,4 +1,4 @@
-//! MCUboot: what it does with the slots at a boot, and the marks that the application leaves for it. Behaviour after
+//! MCUboot that moves images: what it does with the slots at a boot, and the marks that the application leaves for it. Behaviour after
 //! `boot/bootutil/src/bootutil_public.c` and `loader.c`.
 
 use super::firmware::Behaviour;
@@ -42,8 +42,11 @@ impl Flash {
         (primary.trailer(self.slot_size), secondary.trailer(self.slot_size))
     }
 
-    /// `boot_swap_type_multi`, with its table.
+    /// `boot_swap_type_multi`, with its table, where the bootloader moves images.
     pub(super) fn swap_type(&self) -> SwapType {
+        if self.mode.runs_in_place() {
+            return SwapType::None;
+        }
         let (primary, secondary) = self.trailers();
         match (secondary.magic, secondary.image_ok) {
             (Magic::Good, Flag::Unset) => return SwapType::Test,
@@ -60,29 +63,24 @@ impl Flash {
     /// The application's mark on a slot: the running one is confirmed, the other one set for the next boot
     /// (`boot_set_next`).
     pub(super) fn mark(&mut self, slot: usize, confirm: bool) -> Result<(), MarkError> {
-        let (primary, secondary) = self.trailers();
-        let [first, second] = &mut self.slots;
-        if slot == 0 {
-            return match primary.magic {
-                Magic::Good => {
-                    if primary.image_ok == Flag::Unset {
-                        first.set_trailer(Trailer { image_ok: Flag::Set, ..primary });
-                    }
-                    Ok(())
-                }
-                Magic::Unset => Ok(()),
-                Magic::Bad => Err(MarkError::BadVector),
-            };
-        }
-        match secondary.magic {
-            Magic::Good => Ok(()),
-            Magic::Unset => {
-                let image_ok = if confirm { Flag::Set } else { secondary.image_ok };
-                second.set_trailer(Trailer { magic: Magic::Good, image_ok, ..secondary });
+        let is_active = slot == self.active;
+        let size = self.slot_size;
+        let Some(slot) = self.slots.get_mut(slot) else { return Ok(()) };
+        let trailer = slot.trailer(size);
+        match trailer.magic {
+            Magic::Good if is_active && trailer.image_ok == Flag::Unset => {
+                slot.set_trailer(Trailer { image_ok: Flag::Set, ..trailer });
                 Ok(())
             }
+            Magic::Unset if !is_active => {
+                let image_ok = if confirm { Flag::Set } else { trailer.image_ok };
+                slot.set_trailer(Trailer { magic: Magic::Good, image_ok, ..trailer });
+                Ok(())
+            }
+            Magic::Good | Magic::Unset => Ok(()),
+            Magic::Bad if is_active => Err(MarkError::BadVector),
             Magic::Bad => {
-                second.erase();
+                slot.erase();
                 Err(MarkError::BadImage)
             }
         }
@@ -90,13 +88,20 @@ impl Flash {
 
     /// One boot of MCUboot.
     pub(super) fn boot(&mut self, no_downgrade: bool) -> Boot {
+        if self.mode.runs_in_place() {
+            return self.boot_highest();
+        }
         let swapped = self.mode != BootMode::Single && self.update(no_downgrade);
         Boot { swapped, ..self.boot_without_update() }
     }
 
     /// One boot of a bootloader that leaves a pending image pending.
     pub(super) fn boot_without_update(&mut self) -> Boot {
-        let checked = self.slots[0].check(self.hash);
+        let kind = self.hash;
+        let Some(slot) = self.slots.get_mut(self.active) else {
+            return Boot { started: None, swapped: false };
+        };
+        let checked = slot.check(kind);
         Boot { started: checked.valid.then_some(checked.behaviour), swapped: false }
     }
 
@@ -146,13 +151,13 @@ impl Flash {
 
 #[cfg(test)]
 mod tests {
-    use super::super::firmware::{ImageHash, Version, build_image};
+    use super::super::firmware::{ImageHash, Place, Version, build_image};
     use super::*;
 
     const SIZE: u32 = 64 * 1024;
 
     fn image(version: &str) -> Vec<u8> {
-        build_image(version.parse().unwrap(), version.as_bytes(), ImageHash::Sha256)
+        build_image(version.parse().unwrap(), version.as_bytes(), ImageHash::Sha256, Place::Anywhere)
     }
 
     fn flash(mode: BootMode) -> Flash {
@@ -253,7 +258,7 @@ mod tests {
     fn a_downgrade_is_refused_where_the_bootloader_says_so() {
         let mut flash = flash(BootMode::SwapMove);
         flash.slots[1].erase();
-        flash.slots[1].append(&build_image(Version::default(), b"old", ImageHash::Sha256));
+        flash.slots[1].append(&build_image(Version::default(), b"old", ImageHash::Sha256, Place::Anywhere));
         let mut strict = flash.clone();
         flash.mark(1, false).unwrap();
         assert!(flash.boot(false).swapped);

@@ -9,7 +9,8 @@ use async_trait::async_trait;
 
 use super::fleet::Cell;
 use super::spec::{SimSpec, SimTransport};
-use crate::smp::{Time, console};
+use crate::smp::Time;
+use crate::transport::framing::StreamFraming;
 use crate::transport::wire::{self, Direction};
 use crate::transport::{Connector, Framing, Link, LinkError, LinkErrorKind, LinkProperties};
 
@@ -61,9 +62,9 @@ impl Connector for MemoryConnector {
         drop(device);
         Ok(Box::new(MemoryLink {
             port: OpenPort { cell: Arc::clone(cell), address: self.address(), exclusive },
+            framing: StreamFraming::fixed(spec.framing.into(), spec.line_length),
             spec,
             session,
-            decoder: console::Decoder::new(),
             ready: VecDeque::new(),
             lag: Duration::ZERO,
         }))
@@ -97,7 +98,7 @@ struct MemoryLink {
     port: OpenPort,
     spec: Arc<SimSpec>,
     session: u64,
-    decoder: console::Decoder,
+    framing: StreamFraming,
     ready: VecDeque<Vec<u8>>,
     /// How much later than due the last answer was delivered, for the grain of the timers.
     lag: Duration,
@@ -124,7 +125,7 @@ impl MemoryLink {
             match self.spec.transport {
                 SimTransport::Serial => {
                     wire::chunk(Direction::Received, &self.port.address, &bytes);
-                    self.ready.extend(self.decoder.push(&bytes));
+                    self.ready.extend(self.framing.push(at, &bytes));
                 }
                 SimTransport::Udp | SimTransport::Ble => self.ready.push_back(bytes),
             }
@@ -143,7 +144,7 @@ impl Link for MemoryLink {
     async fn send(&mut self, message: &[u8]) -> Result<(), LinkError> {
         // A longer datagram than the server reads can be sent; what becomes of it is the server's matter.
         let max = match self.spec.transport {
-            SimTransport::Serial => console::MAX_MESSAGE,
+            SimTransport::Serial => self.properties().max_message,
             SimTransport::Udp | SimTransport::Ble => MAX_DATAGRAM,
         };
         if message.len() > max {
@@ -159,7 +160,7 @@ impl Link for MemoryLink {
         wire::message(Direction::Sent, &self.port.address, message);
         match self.spec.transport {
             SimTransport::Serial => {
-                let bytes = console::encode(message, self.spec.line_length);
+                let bytes = self.framing.encode(now, message, false).unwrap_or_default();
                 wire::chunk(Direction::Sent, &self.port.address, &bytes);
                 device.host_write(now, &bytes);
             }
@@ -192,14 +193,12 @@ impl Link for MemoryLink {
 
     fn properties(&self) -> LinkProperties {
         match self.spec.transport {
-            SimTransport::Serial => LinkProperties {
-                safe_message: SAFE_MESSAGE.min(self.spec.buf_size as usize - console::PACKET_OVERHEAD),
-                max_message: console::MAX_MESSAGE,
-                buffer_overhead: console::PACKET_OVERHEAD,
-                wire_bytes_per_s: self.spec.baud.map(|baud| f64::from(baud) / BITS_PER_BYTE),
-                framing: Framing::Console { line_length: self.spec.line_length },
-                survives_reset: !self.spec.leaves_in_reset(),
-            },
+            SimTransport::Serial => {
+                let rate = self.spec.baud.map(|baud| f64::from(baud) / BITS_PER_BYTE);
+                let properties = self.framing.properties(rate, !self.spec.leaves_in_reset());
+                let fits = self.spec.buf_size as usize - properties.buffer_overhead;
+                LinkProperties { safe_message: SAFE_MESSAGE.min(fits), ..properties }
+            }
             SimTransport::Udp | SimTransport::Ble => LinkProperties {
                 safe_message: SAFE_MESSAGE.min(self.spec.buf_size as usize),
                 max_message: self.spec.udp_mtu,

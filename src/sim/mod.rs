@@ -1,5 +1,7 @@
 //! Simulated devices that behave as the real servers do.
 
+mod bare;
+mod by_version;
 mod device;
 mod endpoint;
 mod fault;
@@ -10,6 +12,7 @@ mod gatt;
 mod groups;
 mod mcuboot;
 mod memory;
+mod next_boot;
 #[cfg(unix)]
 mod pty;
 mod server;
@@ -21,12 +24,12 @@ mod usbip;
 
 pub use device::{Device, Power};
 pub use endpoint::{Endpoint, EndpointKind};
-pub use fault::{FaultSpec, NthAnswer, Refusal};
+pub use fault::{FaultSpec, LostWrite, NthAnswer, Refusal};
 pub use firmware::{Behaviour, ImageHash, Version};
 pub use fleet::{DeviceHandle, Fleet, Running, SlotTruth};
 pub use gatt::{Advertisement, Air, BlePermission, BleService, BleSpec, FromRadio, GattClient, ToRadio};
 pub use server::SeenRequest;
-pub use spec::{BootMode, OnCrash, SimSpec, SimTransport, SpecError};
+pub use spec::{BootMode, OnCrash, SimFraming, SimSpec, SimTransport, SpecError};
 pub use usbip::{
     AttachEvent, Attacher, BoardState, BootloaderSpec, OtherFunctions, USBIP_PORT, UpdatedSpec, UsbBus,
     UsbId, UsbKind, UsbSpec, UsbSpeed, Vhci,

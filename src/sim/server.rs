@@ -171,6 +171,11 @@ impl Server {
         self.counts.get(&(group, command)).copied().unwrap_or(0)
     }
 
+    /// How many requests came since the device was made.
+    pub(super) fn total_requests(&self) -> u64 {
+        self.counts.values().sum()
+    }
+
     /// Handles every request in one message, as far as the first that fails.
     pub(super) fn handle(
         &mut self,
@@ -262,7 +267,7 @@ impl Server {
             group if !spec.groups.contains(&group) => Err(SmpError::NotSupported.into()),
             group::OS => os(spec, &mut self.clock, request, payload, answer),
             group::IMAGE => self.image.handle((spec, fault), flash, request, payload, answer),
-            group::STAT => statistics(spec, self.counts.values().sum(), request, payload, answer),
+            group::STAT => statistics(spec, self.total_requests(), request, payload, answer),
             group::SETTINGS => self.settings.handle(request, payload, answer),
             group::FS => self.files.handle(spec, request, payload, answer),
             group::SHELL => shell(request, payload, answer),

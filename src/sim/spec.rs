@@ -10,6 +10,7 @@ use super::fault::FaultSpec;
 use super::firmware::{ImageHash, Version};
 use super::gatt::BleSpec;
 use super::usbip::{UsbKind, UsbSpec};
+use crate::smp::detect::Encoding;
 use crate::smp::{console, group};
 
 /// How many devices one description may ask for.
@@ -41,6 +42,8 @@ pub struct SimSpec {
     pub name: String,
     /// What carries the messages.
     pub transport: SimTransport,
+    /// How messages are wrapped, with `transport: serial`.
+    pub framing: SimFraming,
     /// Bits per second of the paced serial link, in both directions at once; `null` is as fast as it goes.
     pub baud: Option<u32>,
     /// Time a message takes each way, besides pacing, in milliseconds.
@@ -68,6 +71,9 @@ pub struct SimSpec {
     /// Time to take a line out of its buffer, in microseconds; lines that follow each other faster can overrun
     /// `line_buffers`.
     pub line_us: u64,
+    /// Time from the first byte of a bare message after which the server gives it up, in milliseconds (Zephyr
+    /// `CONFIG_MCUMGR_TRANSPORT_RAW_UART_INPUT_TIMEOUT_TIME_MS`); 0 is never. With `framing: raw`.
+    pub input_timeout_ms: u64,
     /// Longest datagram that the server reads, in bytes (Zephyr `CONFIG_MCUMGR_TRANSPORT_UDP_MTU`); the rest of a longer
     /// one is lost.
     pub udp_mtu: usize,
@@ -96,6 +102,9 @@ pub struct SimSpec {
     pub allow_erase_pending: bool,
     /// MCUboot refuses and erases an image of an older version.
     pub no_downgrade: bool,
+    /// With direct XIP, the server refuses an upload that is linked for the slot that runs
+    /// (Zephyr `CONFIG_MCUMGR_GRP_IMG_REJECT_DIRECT_XIP_MISMATCHED_SLOT`); otherwise the bootloader passes over it.
+    pub reject_mismatched_slot: bool,
     /// The server checks the whole file's SHA-256 after an upload and says so in `match`
     /// (Zephyr `CONFIG_IMG_ENABLE_IMAGE_CHECK`).
     pub image_check: bool,
@@ -125,11 +134,34 @@ pub struct SimSpec {
     pub usb: Option<UsbSpec>,
 }
 
+/// How a simulated device wraps messages on its serial link.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SimFraming {
+    /// Base64 lines.
+    #[default]
+    Console,
+    /// Bare messages.
+    Raw,
+    /// COBS.
+    Cobs,
+}
+
+impl From<SimFraming> for Encoding {
+    fn from(framing: SimFraming) -> Self {
+        match framing {
+            SimFraming::Console => Self::Console,
+            SimFraming::Raw => Self::Raw,
+            SimFraming::Cobs => Self::Cobs,
+        }
+    }
+}
+
 /// What carries the messages of a simulated device.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SimTransport {
-    /// A UART with console framing.
+    /// A UART; `framing` says how messages are wrapped.
     #[default]
     Serial,
     /// Datagrams.
@@ -154,19 +186,35 @@ pub enum BootMode {
     /// one is confirmed, and is not listed after that.
     #[default]
     SwapOffset,
+    /// Images run from either slot: the highest version boots. No test, no confirm, no revert.
+    DirectXip,
+    /// Images run from either slot: the highest version of those that are marked boots, and is erased after one boot
+    /// unless it is confirmed.
+    DirectXipWithRevert,
+    /// The highest version is copied to RAM. No test, no confirm, no revert.
+    RamLoad,
 }
 
 impl BootMode {
-    /// The number in the answer to OS group, command 8, query `mode`.
+    /// The number in the answer to OS group, command 8, query `mode`; -1 for a mode that Zephyr has no number for.
     #[must_use]
-    pub fn number(self) -> u32 {
+    pub fn number(self) -> i32 {
         match self {
             Self::Single => 0,
             Self::SwapScratch => 1,
             Self::Overwrite => 2,
             Self::SwapMove => 3,
             Self::SwapOffset => 9,
+            Self::DirectXip => 4,
+            Self::DirectXipWithRevert => 5,
+            Self::RamLoad => -1,
         }
+    }
+
+    /// Whether images stay in their slots, and the highest version boots.
+    #[must_use]
+    pub fn runs_in_place(self) -> bool {
+        matches!(self, Self::DirectXip | Self::DirectXipWithRevert | Self::RamLoad)
     }
 }
 
@@ -187,6 +235,7 @@ impl Default for SimSpec {
             count: 1,
             name: "device".to_owned(),
             transport: SimTransport::Serial,
+            framing: SimFraming::Console,
             baud: None,
             latency_ms: 0,
             line_length: console::DEFAULT_LINE_LENGTH,
@@ -199,6 +248,7 @@ impl Default for SimSpec {
             groups: vec![group::OS, group::IMAGE, group::STAT, group::ENUM],
             statistics: Vec::new(),
             line_us: 0,
+            input_timeout_ms: 3000,
             udp_mtu: 1500,
             boot_ms: 400,
             swap_ms: 0,
@@ -212,6 +262,7 @@ impl Default for SimSpec {
             mode: BootMode::SwapOffset,
             allow_erase_pending: false,
             no_downgrade: false,
+            reject_mismatched_slot: false,
             image_check: false,
             verbose_errors: false,
             legacy_rc: false,

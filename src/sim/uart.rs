@@ -8,8 +8,8 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::spec::SimSpec;
-use crate::smp::{Time, console};
+use super::spec::{SimFraming, SimSpec};
+use crate::smp::{Time, cobs, console};
 
 /// Bits on the wire for one byte: start, eight data, stop.
 const BITS_PER_BYTE: u64 = 10;
@@ -43,10 +43,16 @@ pub(super) fn wire_time(len: usize, baud: Option<u32>) -> Duration {
     }
 }
 
-/// A message as the server sends it: its lines.
-pub(super) fn tx_lines(message: &[u8]) -> Vec<Vec<u8>> {
-    let encoded = console::encode(message, TX_LINE_LENGTH);
-    encoded.split_inclusive(|&byte| byte == b'\n').map(<[u8]>::to_vec).collect()
+/// A message as the server sends it: its lines, or all of it at once where there are none.
+pub(super) fn tx_lines(message: &[u8], framing: SimFraming) -> Vec<Vec<u8>> {
+    match framing {
+        SimFraming::Console => {
+            let encoded = console::encode(message, TX_LINE_LENGTH);
+            encoded.split_inclusive(|&byte| byte == b'\n').map(<[u8]>::to_vec).collect()
+        }
+        SimFraming::Raw => vec![message.to_vec()],
+        SimFraming::Cobs => vec![cobs::encode(message)],
+    }
 }
 
 /// The receiving side: line buffers and the packet under way.

@@ -161,8 +161,37 @@ struct Retired {
     sequence: u8,
     request: RequestId,
     until: Time,
-    /// The request that may have the number whatever the time, counted from the first.
-    until_request: Option<u64>,
+    /// The request that may have the number whatever the time, counted from the first; `u64::MAX` where the time alone
+    /// counts.
+    until_request: u64,
+}
+
+impl Retired {
+    fn is_over(&self, now: Time, next_request: u64) -> bool {
+        self.until <= now || self.until_request <= next_request
+    }
+}
+
+/// Sequence numbers that no request may have.
+#[derive(Debug, Default)]
+struct Taken([u64; 4]);
+
+impl Taken {
+    fn bit(sequence: u8) -> (usize, u64) {
+        (usize::from(sequence >> 6), 1 << (sequence & 63))
+    }
+
+    fn set(&mut self, sequence: u8, taken: bool) {
+        let (word, bit) = Self::bit(sequence);
+        if let Some(word) = self.0.get_mut(word) {
+            *word = if taken { *word | bit } else { *word & !bit };
+        }
+    }
+
+    fn has(&self, sequence: u8) -> bool {
+        let (word, bit) = Self::bit(sequence);
+        self.0.get(word).is_some_and(|word| word & bit != 0)
+    }
 }
 
 /// The requests of one client to one device.
@@ -175,7 +204,12 @@ pub struct Exchange {
     requests: u64,
     /// In the order of submission.
     flights: Vec<Flight>,
-    retired: Vec<Retired>,
+    /// Answered requests, which the network may bring copies of: in the order in which they are forgotten.
+    answered: VecDeque<Retired>,
+    /// Requests that may be answered yet.
+    unanswered: Vec<Retired>,
+    /// The numbers of all of these.
+    taken: Taken,
     outcomes: VecDeque<(Ticket, Result<Answer, ExchangeError>)>,
     stats: ExchangeStats,
 }
@@ -190,7 +224,9 @@ impl Exchange {
             next_sequence: config.first_sequence,
             requests: 0,
             flights: Vec::new(),
-            retired: Vec::new(),
+            answered: VecDeque::new(),
+            unanswered: Vec::new(),
+            taken: Taken::default(),
             outcomes: VecDeque::new(),
             stats: ExchangeStats::default(),
         }
@@ -216,6 +252,9 @@ impl Exchange {
 
     /// The next message to send, whole, if there is one. Send it: its time starts now.
     pub fn poll_transmit(&mut self, now: Time) -> Option<Vec<u8>> {
+        if !self.flights.iter().any(|flight| flight.due) {
+            return None;
+        }
         self.forget_retired(now);
         let free = self.free_sequence();
         let index = self
@@ -232,6 +271,7 @@ impl Exchange {
             self.stats.repeated += 1;
         }
         flight.sequence = Some(sequence);
+        self.taken.set(sequence, true);
         flight.sends += 1;
         flight.last_sent = now;
         flight.due = false;
@@ -270,7 +310,7 @@ impl Exchange {
                 return Received::Answer;
             }
             // Its number stays taken: this may be a copy of the answer that came, and another one still on its way.
-            if self.retired.iter().any(|retired| answers(Some(retired.sequence), retired.request)) {
+            if self.retired().any(|retired| answers(Some(retired.sequence), retired.request)) {
                 self.stats.late += 1;
                 return Received::Late;
             }
@@ -285,7 +325,7 @@ impl Exchange {
     pub fn next_timeout(&self) -> Option<Time> {
         let deadline = self.flights.iter().filter_map(Flight::deadline).min();
         let waits = self.flights.iter().any(|flight| flight.due && flight.sequence.is_none());
-        let number = if waits { self.retired.iter().map(|retired| retired.until).min() } else { None };
+        let number = if waits { self.retired().map(|retired| retired.until).min() } else { None };
         deadline.into_iter().chain(number).min()
     }
 
@@ -366,30 +406,44 @@ impl Exchange {
         self.stats
     }
 
+    fn retired(&self) -> impl Iterator<Item = &Retired> {
+        self.answered.iter().chain(&self.unanswered)
+    }
+
     /// Keeps the number of a request that is over for as long as another answer to it may come.
     fn retire(&mut self, now: Time, flight: &Flight, answers: u32) {
         let Some(sequence) = flight.sequence else { return };
-        let (until, until_request) = if flight.sends > answers {
-            (flight.last_sent.saturating_add(self.config.linger.max(flight.policy.timeout)), None)
+        let request = flight.request.id();
+        if flight.sends > answers {
+            let until = flight.last_sent.saturating_add(self.config.linger.max(flight.policy.timeout));
+            self.unanswered.push(Retired { sequence, request, until, until_request: u64::MAX });
         } else {
-            (now.saturating_add(COPY_LIFETIME), Some(self.requests.saturating_add(COPY_REQUESTS)))
-        };
-        self.retired.push(Retired { sequence, request: flight.request.id(), until, until_request });
+            let until = now.saturating_add(COPY_LIFETIME);
+            let until_request = self.requests.saturating_add(COPY_REQUESTS);
+            self.answered.push_back(Retired { sequence, request, until, until_request });
+        }
     }
 
     fn forget_retired(&mut self, now: Time) {
         let next = self.requests.saturating_add(1);
-        self.retired.retain(|retired| {
-            retired.until > now && retired.until_request.is_none_or(|request| request > next)
+        let taken = &mut self.taken;
+        while let Some(retired) = self.answered.front().filter(|retired| retired.is_over(now, next)) {
+            taken.set(retired.sequence, false);
+            self.answered.pop_front();
+        }
+        self.unanswered.retain(|retired| {
+            let over = retired.is_over(now, next);
+            if over {
+                taken.set(retired.sequence, false);
+            }
+            !over
         });
     }
 
     /// The next number in turn that no answer can be confused over.
     fn free_sequence(&self) -> Option<u8> {
-        (0..=u8::MAX).map(|step| self.next_sequence.wrapping_add(step)).find(|sequence| {
-            !self.flights.iter().any(|flight| flight.sequence == Some(*sequence))
-                && !self.retired.iter().any(|retired| retired.sequence == *sequence)
-        })
+        let mut numbers = (0..=u8::MAX).map(|step| self.next_sequence.wrapping_add(step));
+        numbers.find(|sequence| !self.taken.has(*sequence))
     }
 }
 

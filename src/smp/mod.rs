@@ -3,11 +3,14 @@
 //! Specification: Zephyr `doc/services/device_mgmt/smp_protocol.rst`, `smp_transport.rst` and `smp_groups/`.
 
 pub mod chunk;
+pub mod cobs;
 pub mod console;
+pub mod detect;
 pub mod errors;
 pub mod exchange;
 mod header;
 pub mod message;
+pub mod raw;
 mod request;
 pub mod upload;
 

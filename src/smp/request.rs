@@ -1,8 +1,12 @@
 //! One request on its way to a device and the answer on its way back, with their payloads already in CBOR. Typed
 //! messages live in [`super::message`], matching of answers to requests in [`super::exchange`].
 
+use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
+
+use bytes::Bytes;
+use ciborium_ll::{Encoder, Header as Item};
 
 use super::errors::ResponseError;
 use super::message::{EncodeError, Repeat, Request, decode_response, encode_body};
@@ -90,8 +94,16 @@ pub struct RawRequest {
     id: RequestId,
     version: Version,
     repeat: Repeat,
-    payload: Vec<u8>,
+    /// The payload, but for what is shared.
+    own: Vec<u8>,
+    /// Bytes that many requests hold, in place.
+    shared: Bytes,
+    /// Where in `own` they belong.
+    shared_at: usize,
 }
+
+/// An empty byte string in CBOR (RFC 8949, 3.1, major type 2).
+const EMPTY_BYTES: u8 = 0x40;
 
 impl RawRequest {
     /// Encodes a typed request, in protocol version 2.
@@ -113,7 +125,28 @@ impl RawRequest {
         if !matches!(id.op, Op::Read | Op::Write) {
             return Err(EncodeError::NotARequest(id.op));
         }
-        Ok(Self { id, version: Version::V2, repeat, payload })
+        Ok(Self { id, version: Version::V2, repeat, own: payload, shared: Bytes::new(), shared_at: 0 })
+    }
+
+    /// Puts `bytes` in the place of the empty byte string that is followed by `after` bytes of payload. They are not copied:
+    /// a fleet that gets the same image holds it once.
+    ///
+    /// # Errors
+    /// [`EncodeError`] where no empty byte string stands there, or the payload is longer than 65 535 bytes then.
+    pub(crate) fn with_shared(mut self, after: usize, bytes: Bytes) -> Result<Self, EncodeError> {
+        let at = self.own.len().checked_sub(after + 1).filter(|at| self.own.get(*at) == Some(&EMPTY_BYTES));
+        let at = at
+            .ok_or_else(|| EncodeError::Unencodable("no byte string where there should be one".to_owned()))?;
+        let mut head = Vec::with_capacity(9);
+        let pushed = Encoder::from(&mut head).push(Item::Bytes(Some(bytes.len())));
+        pushed.map_err(|error| EncodeError::Unencodable(format!("{error:?}")))?;
+        self.shared_at = at + head.len();
+        drop(self.own.splice(at..=at, head));
+        self.shared = bytes;
+        if u16::try_from(self.payload_len()).is_err() {
+            return Err(EncodeError::TooLong(self.payload_len()));
+        }
+        Ok(self)
     }
 
     /// The same request in another protocol version.
@@ -143,14 +176,26 @@ impl RawRequest {
 
     /// The payload.
     #[must_use]
-    pub fn payload(&self) -> &[u8] {
-        &self.payload
+    pub fn payload(&self) -> Cow<'_, [u8]> {
+        if self.shared.is_empty() {
+            return Cow::Borrowed(&self.own);
+        }
+        Cow::Owned(self.pieces().concat())
+    }
+
+    fn pieces(&self) -> [&[u8]; 3] {
+        let (before, after) = self.own.split_at_checked(self.shared_at).unwrap_or((&self.own, &[]));
+        [before, &self.shared, after]
+    }
+
+    fn payload_len(&self) -> usize {
+        self.own.len() + self.shared.len()
     }
 
     /// Length of the whole message, in bytes, header included.
     #[must_use]
     pub fn message_len(&self) -> usize {
-        HEADER_LEN + self.payload.len()
+        HEADER_LEN + self.payload_len()
     }
 
     /// The whole message, header included.
@@ -161,14 +206,14 @@ impl RawRequest {
             version: self.version,
             flags: 0,
             // Checked when the request was made.
-            length: u16::try_from(self.payload.len()).unwrap_or(u16::MAX),
+            length: u16::try_from(self.payload_len()).unwrap_or(u16::MAX),
             group: self.id.group,
             sequence,
             command: self.id.command,
         };
         let mut message = Vec::with_capacity(self.message_len());
         message.extend_from_slice(&header.encode());
-        message.extend_from_slice(&self.payload);
+        self.pieces().into_iter().for_each(|piece| message.extend_from_slice(piece));
         message
     }
 }
@@ -195,5 +240,38 @@ impl Answer {
     /// [`ResponseError`] for the device's no, and for a payload that is not what `R` is answered with.
     pub fn decode<R: Request>(&self) -> Result<R::Response, ResponseError> {
         decode_response(&self.payload).map_err(|source| ResponseError { request: self.request, source })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::smp::message::image::UploadChunk;
+
+    #[test]
+    fn shared_bytes_are_the_same_message_and_no_copy() {
+        let file = Bytes::from(vec![0x5a_u8; 70_000]);
+        for (len, upgrade) in [(1, None), (23, Some(true)), (24, None), (256, Some(false)), (60_000, None)] {
+            let shared = file.slice(100..100 + len);
+            let chunk = |data| UploadChunk { off: 100, data, upgrade, ..UploadChunk::default() };
+            let whole = RawRequest::new(&chunk(&shared)).expect("a request");
+            let after = if upgrade.is_some() { UploadChunk::UPGRADE_LEN } else { 0 };
+            let request = RawRequest::new(&chunk(&[])).expect("a request");
+            let request = request.with_shared(after, shared.clone()).expect("a request");
+            assert_eq!(request.encode(7), whole.encode(7), "{len} {upgrade:?}");
+            assert_eq!(request.payload(), whole.payload());
+            assert_eq!(request.message_len(), whole.message_len());
+            assert_eq!(request.shared.as_ptr(), shared.as_ptr(), "a copy");
+        }
+    }
+
+    #[test]
+    fn shared_bytes_have_their_place_and_fit() {
+        let chunk = UploadChunk { data: &[], ..UploadChunk::default() };
+        let request = RawRequest::new(&chunk).expect("a request");
+        let misplaced = request.clone().with_shared(1, Bytes::from_static(b"x"));
+        assert!(matches!(misplaced, Err(EncodeError::Unencodable(_))), "{misplaced:?}");
+        let long = request.with_shared(0, Bytes::from(vec![0; 65_530]));
+        assert!(matches!(long, Err(EncodeError::TooLong(_))));
     }
 }

@@ -316,7 +316,7 @@ fn tcp(places: &[String], link: &LinkOptions) -> Result<Vec<Candidate>, Cause> {
 }
 
 fn tcp_candidate(place: HostPort, link: &LinkOptions) -> Candidate {
-    of(TcpConnector::new(place, link.line_length), true)
+    of(TcpConnector::new(place, link), true)
 }
 
 /// Whether a glob can lead to more than one name.

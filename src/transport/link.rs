@@ -27,6 +27,15 @@ pub trait Link: Send {
     /// What the link can carry.
     fn properties(&self) -> LinkProperties;
 
+    /// Has the device forget the part of a message that it may hold, on links where nothing marks where one begins. What
+    /// is sent next is a message of its own then. Answers that are on their way may be lost.
+    ///
+    /// # Errors
+    /// [`LinkError`]: whether the device forgot it is not known, and nothing more may be sent.
+    async fn forget_parts(&mut self) -> Result<(), LinkError> {
+        Ok(())
+    }
+
     /// Closes the link without making the caller wait for slow hardware.
     async fn close(self: Box<Self>);
 }
@@ -51,6 +60,11 @@ pub trait Connector: Send + Sync + fmt::Debug {
 
     /// What the device is expected to run from now on. Links are opened to nothing else, where the two can be told apart.
     fn expect(&self, _firmware: Firmware) {}
+
+    /// Descriptors that an open link of its own holds: none where it shares a socket with others.
+    fn descriptors(&self) -> usize {
+        0
+    }
 
     /// The adapter of this machine that the link shares with other devices, where there are only so many links at once
     /// (Bluetooth). Such a link is not kept open while its device waits for its turn, and opening it may have to wait for
@@ -98,6 +112,10 @@ pub enum Framing {
         /// Bytes of the longest line.
         line_length: usize,
     },
+    /// Messages as they are, one after the other.
+    Raw,
+    /// COBS: a CRC behind each message, no zeros within it, one behind it.
+    Cobs,
     /// One message per datagram (UDP) or as it is (memory).
     Datagram,
     /// A message goes in GATT writes of at most `write_len` bytes. Whether the server puts several of them together is
@@ -118,7 +136,8 @@ impl Framing {
     pub fn wire_len(self, message_len: usize) -> usize {
         match self {
             Self::Console { line_length } => crate::smp::console::encoded_len(message_len, line_length),
-            Self::Datagram => message_len,
+            Self::Cobs => crate::smp::cobs::encoded_len(message_len),
+            Self::Raw | Self::Datagram => message_len,
             Self::Gatt { write_len } => {
                 message_len + message_len.div_ceil(write_len.max(1)) * GATT_WRITE_OVERHEAD
             }

@@ -2,8 +2,10 @@
 
 mod address;
 pub mod ble;
+mod descriptors;
 mod detached;
 mod discover;
+pub(crate) mod framing;
 mod link;
 mod matching;
 mod memory;
@@ -23,7 +25,9 @@ mod watch;
 pub(crate) mod wire;
 
 pub use address::{Address, AddressError, DEFAULT_UDP_PORT, HostPort};
+pub use descriptors::{descriptor_limit, enough_descriptors, raise_descriptor_limit};
 pub use discover::{Candidate, Discovery, MAX_ADDRESSES};
+pub use framing::FramingMemory;
 pub use link::{Connector, Firmware, Framing, Link, LinkError, LinkErrorKind, LinkProperties};
 pub use matching::{Mismatch, matches, matches_name, matches_usb, mismatches, name_in_plan};
 pub use memory::{MemoryConnector, MemoryLink, MemoryPeer};

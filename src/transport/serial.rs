@@ -9,9 +9,10 @@ use async_trait::async_trait;
 use tokio_serial::{SerialPort as _, SerialStream};
 
 use super::detached;
-use super::link::{Connector, Link, LinkError, LinkErrorKind};
+use super::framing::{FramingMemory, StreamFraming};
+use super::link::{Connector, Firmware, Link, LinkError, LinkErrorKind};
 use super::open_error::open_error;
-use super::stream::{StreamFraming, StreamLink};
+use super::stream::StreamLink;
 use crate::plan::{FlowControl, FramingChoice, LineState, LinkOptions};
 
 /// How long opening a port may take. Drivers of healthy ports need milliseconds.
@@ -31,12 +32,14 @@ type OpenPort = serialport::TTYPort;
 type OpenPort = SerialStream;
 
 /// How a serial port is used: the part of a plan's `link` that is about ports.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct SerialOptions {
     /// Bits per second.
     pub baud: u32,
     /// How messages are wrapped.
     pub framing: FramingChoice,
+    /// What the device was found to speak, where that is found out.
+    pub memory: FramingMemory,
     /// Longest line of console framing, in bytes, marker and newline included.
     pub line_length: usize,
     /// Data terminal ready. `Keep` leaves it as the system sets it when a port is opened: asserted on Linux.
@@ -52,6 +55,7 @@ impl From<&LinkOptions> for SerialOptions {
         Self {
             baud: link.baud,
             framing: link.framing,
+            memory: FramingMemory::default(),
             line_length: link.line_length,
             dtr: link.dtr,
             rts: link.rts,
@@ -77,31 +81,31 @@ impl SerialConnector {
 #[async_trait]
 impl Connector for SerialConnector {
     async fn connect(&self) -> Result<Box<dyn Link>, LinkError> {
-        let framing = match self.options.framing {
-            FramingChoice::Console => StreamFraming::console(self.options.line_length),
-            FramingChoice::Raw | FramingChoice::Auto => {
-                return Err(LinkError::new(
-                    LinkErrorKind::Unavailable,
-                    "expected console framing: raw and auto framing are not yet supported",
-                    "write `framing: console`",
-                ));
-            }
-        };
         let (path, options) = (self.path.clone(), self.options.clone());
         let port = detached::run(&format!("open {}", self.path), OPEN_LIMIT, move || open(&path, &options))
             .await??;
         let stream = into_stream(port).map_err(|error| open_error(&self.path, &error))?;
         let rate = wire_rate(&self.path, self.options.baud);
-        let properties = framing.properties(rate, survives_reset(&self.path));
-        let link = StreamLink::start(stream, close, framing, properties, self.address()).await?;
+        let SerialOptions { framing, line_length, memory, .. } = &self.options;
+        let framing = StreamFraming::new(*framing, *line_length, memory);
+        let wire = (rate, survives_reset(&self.path));
+        let link = StreamLink::start(stream, close, framing, wire, self.address()).await?;
         Ok(Box::new(match rate {
             Some(rate) if is_pseudo_terminal(&self.path) => link.paced(rate),
             _ => link,
         }))
     }
 
+    fn descriptors(&self) -> usize {
+        1
+    }
+
     fn address(&self) -> String {
         format!("serial:{}", self.path)
+    }
+
+    fn expect(&self, firmware: Firmware) {
+        self.options.memory.expect(firmware);
     }
 }
 

@@ -13,9 +13,9 @@ use async_trait::async_trait;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, timeout_at};
 
-use super::link::{Framing, Link, LinkError, LinkErrorKind, LinkProperties};
+use super::framing::StreamFraming;
+use super::link::{Link, LinkError, LinkErrorKind, LinkProperties};
 use super::wire::{self, Direction};
-use crate::smp::console;
 
 /// After opening, input is thrown away until this long nothing came …
 const STALE_QUIET: Duration = Duration::from_millis(20);
@@ -26,73 +26,6 @@ const READ_BUFFER: usize = 4096;
 /// Messages kept for a caller that sends and does not receive; more are thrown away, as a serial port's own buffer would.
 const INBOX: usize = 256;
 
-/// How messages are wrapped in a stream.
-#[derive(Debug)]
-pub(super) enum StreamFraming {
-    /// Base64 lines.
-    Console {
-        /// Bytes of the longest line, marker and newline included.
-        line_length: usize,
-        /// What is under way from the device.
-        decoder: console::Decoder,
-    },
-}
-
-impl StreamFraming {
-    /// Console framing with lines of at most `line_length` bytes, marker and newline included.
-    pub(super) fn console(line_length: usize) -> Self {
-        Self::Console { line_length, decoder: console::Decoder::new() }
-    }
-
-    /// The framed message. `after_cut` says that the frame before it was left unfinished on the wire.
-    fn encode(&self, message: &[u8], after_cut: bool) -> Vec<u8> {
-        match self {
-            Self::Console { line_length, .. } => {
-                let mut out = Vec::new();
-                if after_cut {
-                    // Ends the line that the device has half of; else it would swallow the marker that follows.
-                    out.push(b'\n');
-                }
-                out.extend(console::encode(message, *line_length));
-                out
-            }
-        }
-    }
-
-    fn push(&mut self, bytes: &[u8]) -> Vec<Vec<u8>> {
-        match self {
-            Self::Console { decoder, .. } => decoder.push(bytes),
-        }
-    }
-
-    fn reset(&mut self) {
-        match self {
-            Self::Console { decoder, .. } => decoder.reset(),
-        }
-    }
-
-    /// What the link can carry, for a stream of `wire_bytes_per_s`.
-    pub(super) fn properties(&self, wire_bytes_per_s: Option<f64>, survives_reset: bool) -> LinkProperties {
-        match self {
-            Self::Console { line_length, .. } => LinkProperties {
-                safe_message: safe_console_message(*line_length),
-                max_message: console::MAX_MESSAGE,
-                buffer_overhead: console::PACKET_OVERHEAD,
-                wire_bytes_per_s,
-                framing: Framing::Console { line_length: *line_length },
-                survives_reset,
-            },
-        }
-    }
-}
-
-/// The longest message in two full lines: Zephyr's UART driver has two line buffers unless configured otherwise
-/// (`CONFIG_UART_MCUMGR_RX_BUF_COUNT`), and MCUboot's recovery takes several lines as well.
-fn safe_console_message(line_length: usize) -> usize {
-    let lines = 2 * line_length.max(8);
-    (1..=lines).rev().find(|len| console::encoded_len(*len, line_length) <= lines).unwrap_or(1)
-}
-
 /// Gives the stream back to the system.
 type Closer<S> = fn(S, &str);
 
@@ -102,12 +35,18 @@ pub(super) struct StreamLink<S> {
     stream: Option<S>,
     closer: Closer<S>,
     framing: StreamFraming,
-    properties: LinkProperties,
+    /// Bytes per second on the wire; `None` where it is not known.
+    rate: Option<f64>,
+    survives_reset: bool,
     address: String,
+    /// Where the framing's time begins.
+    epoch: Instant,
     inbox: VecDeque<Vec<u8>>,
     buffer: Box<[u8]>,
     /// A message was not written to its end.
     cut: bool,
+    /// When bytes were written last.
+    written_at: Instant,
     pace: Option<Pace>,
     dead: Option<LinkError>,
 }
@@ -133,7 +72,7 @@ impl Pace {
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> StreamLink<S> {
     /// A link over an open stream, after stale input was thrown away. `closer` gets the stream at the end, however the
-    /// link ends.
+    /// link ends. `rate` is in bytes per second.
     ///
     /// # Errors
     /// Where the stream ends at once.
@@ -141,7 +80,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> StreamLink<S> {
         stream: S,
         closer: Closer<S>,
         framing: StreamFraming,
-        properties: LinkProperties,
+        (rate, survives_reset): (Option<f64>, bool),
         address: String,
     ) -> Result<Self, LinkError> {
         wire::note(&address, "opened");
@@ -149,11 +88,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> StreamLink<S> {
             stream: Some(stream),
             closer,
             framing,
-            properties,
+            rate,
+            survives_reset,
             address,
+            epoch: Instant::now(),
             inbox: VecDeque::new(),
             buffer: vec![0; READ_BUFFER].into_boxed_slice(),
             cut: false,
+            written_at: Instant::now(),
             pace: None,
             dead: None,
         };
@@ -210,7 +152,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> StreamLink<S> {
     fn take(&mut self, length: usize) {
         let bytes = self.buffer.get(..length).unwrap_or_default();
         wire::chunk(Direction::Received, &self.address, bytes);
-        for message in self.framing.push(bytes) {
+        let before = self.framing.encoding();
+        let messages = self.framing.push(self.epoch.elapsed(), bytes);
+        if let Some(found) = self.framing.encoding().filter(|_| before.is_none()) {
+            wire::note(&self.address, format_args!("speaks {} framing", found.name()));
+        }
+        self.deliver(messages);
+    }
+
+    fn deliver(&mut self, messages: Vec<Vec<u8>>) {
+        for message in messages {
             wire::message(Direction::Received, &self.address, &message);
             if self.inbox.len() < INBOX {
                 self.inbox.push_back(message);
@@ -238,9 +189,69 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> StreamLink<S> {
             let length = poll_fn(|cx| self.poll_write(cx, rest)).await?;
             let (done, left) = rest.split_at(length.min(rest.len()));
             wire::chunk(Direction::Sent, &self.address, done);
+            self.written_at = Instant::now();
             rest = left;
         }
         Ok(())
+    }
+
+    /// Writes one frame. Where it is not written to its end, the next one is told.
+    async fn write_frame(&mut self, frame: &[u8]) -> Result<(), LinkError> {
+        self.cut = true;
+        // One write for a whole frame where the wire sets the pace, else one for each of its pieces.
+        let pieces = match self.pace {
+            Some(_) => self.framing.pieces(frame),
+            None => vec![frame],
+        };
+        for piece in pieces {
+            self.await_wire().await?;
+            self.write(piece).await?;
+            if let Some(pace) = &mut self.pace {
+                pace.note(piece.len());
+            }
+        }
+        self.cut = false;
+        Ok(())
+    }
+
+    /// Sends a message, or keeps it where it is not known yet what the device speaks.
+    async fn send_or_hold(&mut self, message: &[u8]) -> Result<(), LinkError> {
+        if self.cut {
+            let silent_until = self.written_at + self.framing.silence_after_cut();
+            tokio::time::sleep_until(silent_until).await;
+        }
+        if let Some(frame) = self.framing.encode(self.epoch.elapsed(), message, self.cut) {
+            wire::message(Direction::Sent, &self.address, message);
+            self.write_frame(&frame).await?;
+        }
+        Ok(())
+    }
+
+    /// Asks the device what it speaks, and sends what waited for that.
+    async fn catch_up(&mut self) -> Result<(), LinkError> {
+        while let Some(question) = self.framing.poll_question(self.epoch.elapsed()) {
+            wire::note(&self.address, "asks which framing the device speaks");
+            self.write_frame(&question).await?;
+        }
+        while let Some(message) = self.framing.poll_held() {
+            self.send_or_hold(&message).await?;
+        }
+        Ok(())
+    }
+
+    /// Waits for input, or until the framing has something to do.
+    async fn turn(&mut self) -> Result<(), LinkError> {
+        self.catch_up().await?;
+        let Some(due) = self.framing.next_timeout() else { return self.fill().await };
+        let due = self.epoch + due;
+        match timeout_at(due, self.fill()).await {
+            Ok(result) => result,
+            Err(_elapsed) => {
+                let messages = self.framing.handle_timeout(self.epoch.elapsed());
+                self.deliver(messages);
+                Ok(())
+            }
+        }
     }
 
     /// Writes some of `bytes`. While the stream takes none, input is read: a device that cannot get rid of its output
@@ -290,26 +301,12 @@ impl<S> Drop for StreamLink<S> {
 #[async_trait]
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Link for StreamLink<S> {
     async fn send(&mut self, message: &[u8]) -> Result<(), LinkError> {
-        if message.len() > self.properties.max_message {
-            return Err(too_long(&self.address, message.len(), self.properties.max_message));
+        let most = self.properties().max_message;
+        if message.len() > most {
+            return Err(too_long(&self.address, message.len(), most));
         }
-        let frame = self.framing.encode(message, self.cut);
-        wire::message(Direction::Sent, &self.address, message);
-        self.cut = true;
-        // One write for a whole frame where the wire sets the pace, else one for each of its lines.
-        let pieces: Vec<&[u8]> = match self.pace {
-            Some(_) => frame.split_inclusive(|byte| *byte == b'\n').collect(),
-            None => vec![&frame],
-        };
-        for piece in pieces {
-            self.await_wire().await?;
-            self.write(piece).await?;
-            if let Some(pace) = &mut self.pace {
-                pace.note(piece.len());
-            }
-        }
-        self.cut = false;
-        Ok(())
+        self.send_or_hold(message).await?;
+        self.catch_up().await
     }
 
     async fn recv(&mut self) -> Result<Vec<u8>, LinkError> {
@@ -317,12 +314,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Link for StreamLink<S> {
             if let Some(message) = self.inbox.pop_front() {
                 return Ok(message);
             }
-            self.fill().await?;
+            self.turn().await?;
         }
     }
 
     fn properties(&self) -> LinkProperties {
-        self.properties.clone()
+        self.framing.properties(self.rate, self.survives_reset)
     }
 
     async fn close(mut self: Box<Self>) {

@@ -1,4 +1,5 @@
-//! The serial ports that Linux knows, from `/sys/class/tty`. Each port is read once, when it appears.
+//! The serial ports that Linux knows, from `/sys/class/tty`. Each port is read once, when it appears; what lacks something
+//! then is read again for a while.
 //!
 //! The `serialport` crate lists them too, and reads everything anew each time: about a hundred system calls per port, some of
 //! which wait for the device, again and again while a line of boards reboots.
@@ -11,6 +12,7 @@ use std::io::{self, Read as _};
 use std::os::unix::fs::DirEntryExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use super::ports::Port;
 use crate::identity::{Identity, UsbIdentity};
@@ -24,8 +26,37 @@ const NO_UART: &str = "0";
 /// the nodes of sysfs (kernfs) and of `/dev` (devtmpfs) one after the other.
 type Entries = HashMap<OsString, u64>;
 
-/// A port as it was read, `None` where the terminal is no port, and the inode by which it is known.
-type Known = HashMap<OsString, (u64, Option<Identity>)>;
+/// How long what a port lacks may still come: nothing tells of it, as a port's inode stays the same.
+const SETTLES: Duration = Duration::from_secs(5);
+
+/// A port as it was read.
+#[derive(Debug, Clone)]
+struct Read {
+    /// By which it is known.
+    inode: u64,
+    /// When it was read first.
+    appeared: Instant,
+    /// `None` where the terminal is no port.
+    identity: Option<Identity>,
+}
+
+impl Read {
+    /// Whether nothing more is to be learnt of it.
+    fn is_settled(&self) -> bool {
+        let usb = self.identity.as_ref().map(|identity| identity.usb.as_ref());
+        let lacks = match usb {
+            Some(Some(usb)) => {
+                usb.serial_number.is_none() || usb.hub_path.is_none() || usb.interface.is_none()
+            }
+            Some(None) => false,
+            None => true,
+        };
+        !lacks || self.appeared.elapsed() >= SETTLES
+    }
+}
+
+/// What was read, by name.
+type Known = HashMap<OsString, Read>;
 
 /// The terminals of a system.
 #[derive(Debug)]
@@ -74,18 +105,21 @@ impl Sysfs {
             if !dev.contains_key(&name) {
                 continue;
             }
-            let identity = match known.get(&name) {
-                Some((same, identity)) if *same == inode => identity.clone(),
+            let before = known.get(&name).filter(|before| before.inode == inode);
+            let read = match before {
+                Some(before) if before.is_settled() => before.clone(),
                 // What cannot be read, as it goes at this moment, is read again at the next look.
                 _ => match read_port(&self.class.join(&name)) {
-                    Ok(identity) => identity,
+                    Ok(identity) => {
+                        Read { inode, appeared: before.map_or_else(Instant::now, |it| it.appeared), identity }
+                    }
                     Err(_) => continue,
                 },
             };
-            if let Some(identity) = &identity {
+            if let Some(identity) = &read.identity {
                 ports.push(Port { identity: identity.clone(), ..Port::plain(self.dev.join(&name)) });
             }
-            now.insert(name, (inode, identity));
+            now.insert(name, read);
         }
         *self.known() = now;
         Ok(ports)
@@ -287,6 +321,7 @@ mod tests {
     fn a_port_is_read_once_and_anew_when_another_has_its_name() {
         let system = System::new();
         system.usb("a", &BOARD);
+        system.usb("a/a:1.0", &[("bInterfaceNumber", "00")]);
         system.tty("ttyACM0", "a/a:1.0", "usb");
         let serial = |system: &System| {
             let ports = system.sysfs.ports().unwrap();
@@ -312,6 +347,39 @@ mod tests {
         fs::remove_file(system.path("class/old")).unwrap();
         system.unplug("ttyACM0");
         assert_eq!(system.names(), [""; 0]);
+    }
+
+    #[test]
+    fn what_a_port_lacks_when_it_appears_is_not_lacked_for_good() {
+        let system = System::new();
+        system.usb("a", &BOARD[..2]);
+        system.tty("ttyACM0", "a/a:1.0", "usb");
+        let usb = || system.sysfs.ports().unwrap().pop().and_then(|port| port.identity.usb);
+        assert_eq!(
+            usb().map(|usb| (usb.serial_number, usb.hub_path, usb.interface)),
+            Some((None, None, None))
+        );
+        // A terminal of which not even the device is known yet.
+        let tty = system.path("class/ttyACM1");
+        fs::create_dir_all(&tty).unwrap();
+        fs::write(system.path("dev/ttyACM1"), "").unwrap();
+        assert_eq!(system.names(), ["ttyACM0"]);
+        let stamp = system.sysfs.stamp();
+        system.usb("a", &BOARD);
+        system.usb("a/a:1.0", &[("bInterfaceNumber", "00")]);
+        symlink(system.path("devices/a/a:1.0"), tty.join("device")).unwrap();
+        assert_eq!(system.sysfs.stamp(), stamp, "nothing tells of it");
+        assert_eq!(system.names(), ["ttyACM0", "ttyACM1"]);
+        let ports = system.sysfs.ports().unwrap();
+        for usb in ports.iter().filter_map(|port| port.identity.usb.as_ref()) {
+            assert_eq!(usb.serial_number.as_deref(), Some("FF01"));
+            assert_eq!((usb.hub_path.as_deref(), usb.interface), (Some("1-2.3"), Some(0)));
+        }
+        // Once it lacks nothing, it is not read again.
+        system.usb("a", &[("serial", "unread")]);
+        assert!(system.sysfs.ports().unwrap().iter().all(|port| {
+            port.identity.usb.as_ref().is_some_and(|usb| usb.serial_number.as_deref() == Some("FF01"))
+        }));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Console framing over a TCP serial server such as ser2net. Plain TCP: no Telnet, no RFC 2217.
+//! A serial link over a TCP serial server such as ser2net. Plain TCP: no Telnet, no RFC 2217.
 
 use std::io;
 use std::sync::Arc;
@@ -9,9 +9,11 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::address::HostPort;
-use super::link::{Connector, Link, LinkError, LinkErrorKind};
+use super::framing::{FramingMemory, StreamFraming};
+use super::link::{Connector, Firmware, Link, LinkError, LinkErrorKind};
 use super::resolve::resolve;
-use super::stream::{StreamFraming, StreamLink};
+use super::stream::StreamLink;
+use crate::plan::{FramingChoice, LinkOptions};
 
 /// How long one address may take to accept: three lost SYNs (1 s, 2 s and 4 s apart) are a host that is not there.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
@@ -24,14 +26,17 @@ const KEEPALIVE_PROBES: u32 = 3;
 #[derive(Debug, Clone)]
 pub struct TcpConnector {
     place: HostPort,
+    framing: FramingChoice,
     line_length: usize,
+    memory: FramingMemory,
 }
 
 impl TcpConnector {
-    /// For the serial server's port at `place`; lines of at most `line_length` bytes, marker and newline included.
+    /// For the serial server's port at `place`, with the framing of `link`.
     #[must_use]
-    pub fn new(place: HostPort, line_length: usize) -> Self {
-        Self { place, line_length }
+    pub fn new(place: HostPort, link: &LinkOptions) -> Self {
+        let LinkOptions { framing, line_length, .. } = *link;
+        Self { place, framing, line_length, memory: FramingMemory::default() }
     }
 }
 
@@ -48,12 +53,12 @@ impl Connector for TcpConnector {
             };
             match result.and_then(|stream| set_up(&stream).map(|()| stream)) {
                 Ok(stream) => {
-                    let framing = StreamFraming::console(self.line_length);
+                    let framing = StreamFraming::new(self.framing, self.line_length, &self.memory);
                     // The rate of the UART behind the server is the server's secret.
-                    let properties = framing.properties(None, true);
+                    let wire = (None, true);
                     let close = |stream, _: &str| drop(stream);
                     return Ok(Box::new(
-                        StreamLink::start(stream, close, framing, properties, self.address()).await?,
+                        StreamLink::start(stream, close, framing, wire, self.address()).await?,
                     ));
                 }
                 Err(error) => last = Some((address, error)),
@@ -66,8 +71,16 @@ impl Connector for TcpConnector {
         Err(refused(&self.place, &tried, error))
     }
 
+    fn descriptors(&self) -> usize {
+        1
+    }
+
     fn address(&self) -> String {
         format!("tcp:{}", self.place)
+    }
+
+    fn expect(&self, firmware: Firmware) {
+        self.memory.expect(firmware);
     }
 }
 
@@ -108,7 +121,7 @@ mod tests {
     #[tokio::test]
     async fn messages_go_both_ways_and_a_closed_connection_is_told() {
         let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let connector = TcpConnector::new(place(server.local_addr().unwrap()), 128);
+        let connector = TcpConnector::new(place(server.local_addr().unwrap()), &LinkOptions::default());
         let device = tokio::spawn(async move {
             let (mut stream, _) = server.accept().await.unwrap();
             let mut decoder = console::Decoder::new();
@@ -135,7 +148,7 @@ mod tests {
         let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = server.local_addr().unwrap();
         drop(server);
-        let error = TcpConnector::new(place(address), 128).connect().await.err().unwrap();
+        let error = TcpConnector::new(place(address), &LinkOptions::default()).connect().await.err().unwrap();
         assert_eq!(error.kind, LinkErrorKind::Unreachable);
         assert!(error.message.contains(&address.to_string()), "{error}");
         assert!(error.message.contains("refused"), "{error}");

@@ -35,6 +35,9 @@ const SAFE_MESSAGE: usize = 384;
 const SMALLEST_MESSAGE: usize = 64;
 /// Datagrams kept per device; more are thrown away, as the system's own buffer would.
 const QUEUE: usize = 64;
+/// What the system may keep of answers that nobody has read yet, in bytes. It counts some 800 for the shortest one, and by
+/// default has room for 250 of those.
+const RECEIVE_BUFFER: usize = 4 << 20;
 /// A message that did not go on for this long never will.
 const PART_LIMIT: Duration = Duration::from_secs(1);
 /// Errors on the socket in a row, without one datagram in between, after which it is given up.
@@ -108,6 +111,8 @@ impl Shared {
             if v4 { (Ipv4Addr::UNSPECIFIED, 0).into() } else { SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)) };
         let socket = std::net::UdpSocket::bind(any)?;
         socket.set_nonblocking(true)?;
+        // A thousand devices may answer at once; as much as the system gives is enough then, or has to be.
+        let _ = socket2::SockRef::from(&socket).set_recv_buffer_size(RECEIVE_BUFFER);
         let socket = Arc::new(UdpSocket::from_std(socket)?);
         let peers = Arc::new(Peers::default());
         let reader = tokio::spawn(read(Arc::clone(&socket), Arc::clone(&peers))).abort_handle();
@@ -216,8 +221,11 @@ impl Drop for UdpLink {
 impl UdpLink {
     /// Takes one datagram; gives the message that it completes.
     fn take(&mut self, datagram: Vec<u8>, now: Instant) -> Option<Vec<u8>> {
-        let whole = is_whole_answer(&datagram);
-        let begun = self.part.take().filter(|(_, at)| now.duration_since(*at) < PART_LIMIT && !whole);
+        if is_whole_answer(&datagram) {
+            self.part = None;
+            return Some(datagram);
+        }
+        let begun = self.part.take().filter(|(_, at)| now.duration_since(*at) < PART_LIMIT);
         let continues = begun.is_some();
         let bytes = match begun {
             Some((mut part, _)) => {

@@ -24,7 +24,9 @@ impl UsbFingerprint {
     /// the same of themselves as this one does, where there are such.
     ///
     /// A serial number of its own is followed wherever the board is plugged in; else the place counts. A bootloader may
-    /// have another serial number or none, so there the place is enough.
+    /// have another serial number or none, so there the place is enough. So it is for what is the board by its ids and
+    /// tells no serial number: the kernel reads that string once, and a line of boards that all come back at once is when
+    /// such a transfer times out.
     ///
     /// # Errors
     /// [`LinkErrorKind::NotFound`] while it is away or runs something else, [`LinkErrorKind::Ambiguous`] where several
@@ -46,9 +48,11 @@ impl UsbFingerprint {
             let Some(usb) = &port.identity.usb else { continue };
             let Some(role) = self.role(usb) else { continue };
             let same = match serial {
-                Some(serial) => {
-                    usb.serial_number.as_deref() == Some(serial) || (role == Role::Bootloader && here(usb))
-                }
+                Some(serial) => match usb.serial_number.as_deref() {
+                    Some(other) => other == serial || (role == Role::Bootloader && here(usb)),
+                    // The system asks for it once, and goes on without where no answer comes in time.
+                    None => role != Role::Alias && here(usb),
+                },
                 None if self.seen.hub_path.is_some() => here(usb),
                 // Neither number nor place: all that is left is that only one fits.
                 None => true,
@@ -354,6 +358,25 @@ mod tests {
         let text = "serial:ACM0 and serial:ACM1 are both 2fe3:0004 with serial number A";
         assert!(error.message.contains(text), "{error}");
         assert!(error.help.contains("a serial number of its own"), "{}", error.help);
+    }
+
+    #[test]
+    fn a_board_whose_serial_number_was_not_read_this_time_is_known_by_its_place() {
+        let before = [port("ACM0", "2fe3:4:0", "A", "1-1"), port("ACM1", "2fe3:4:0", "B", "1-2")];
+        let print = take(&before, 0, None);
+        let after = [port("ACM0", "2fe3:4:0", "-", "1-2"), port("ACM3", "2fe3:4:0", "-", "1-1")];
+        assert_eq!(found(&print, &after), Ok("ACM3".to_owned()));
+        assert_eq!(found(&print, &after[..1]), Err(LinkErrorKind::NotFound), "another's place");
+        let moved = [after[1].clone(), port("ACM9", "2fe3:4:0", "A", "1-7")];
+        assert_eq!(
+            found(&print, &moved),
+            Ok("ACM9".to_owned()),
+            "its serial number says more than its place"
+        );
+        let other = [port("ACM3", "2fe3:5:0", "-", "1-1")];
+        assert_eq!(found(&print, &other), Err(LinkErrorKind::NotFound), "other ids");
+        let nowhere = [port("ACM3", "2fe3:4:0", "-", "-")];
+        assert_eq!(found(&print, &nowhere), Err(LinkErrorKind::NotFound), "no place either");
     }
 
     #[test]

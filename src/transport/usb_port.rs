@@ -72,6 +72,10 @@ impl Connector for UsbConnector {
         Ok(link)
     }
 
+    fn descriptors(&self) -> usize {
+        1
+    }
+
     fn address(&self) -> String {
         match &self.link {
             Some(link) => format!("serial:{link}"),
@@ -85,6 +89,7 @@ impl Connector for UsbConnector {
     }
 
     fn expect(&self, firmware: Firmware) {
+        self.options.memory.expect(firmware);
         *self.expected.lock().unwrap_or_else(PoisonError::into_inner) = firmware;
     }
 }

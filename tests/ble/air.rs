@@ -37,6 +37,8 @@ pub(crate) struct Device {
     /// Puts several writes together to one message.
     pub(crate) reassembles: bool,
     pub(crate) buf_size: u32,
+    /// Does not get the write that is so many writes away, from 1.
+    pub(crate) loses: Option<usize>,
     /// Answers nothing.
     pub(crate) mute: bool,
     /// Notifications carry this many bytes, where that is not MTU − 3.
@@ -107,6 +109,7 @@ impl Air {
             gatt: Gatt::smp(247),
             reassembles: true,
             buf_size: 1024,
+            loses: None,
             mute: false,
             notify_len: None,
             calls: HashMap::new(),
@@ -339,6 +342,12 @@ impl Peripheral for AirPeripheral {
         Ok(receiver)
     }
 
+    async fn resubscribe(&self) -> Result<(), LinkError> {
+        self.called("resubscribe").await?;
+        self.air.with(&self.address, |device| device.part.clear());
+        Ok(())
+    }
+
     async fn write(&self, data: &[u8], _: bool) -> Result<(), LinkError> {
         self.called("write").await?;
         self.air.with(&self.address, |device| device.written(data));
@@ -360,6 +369,10 @@ impl Device {
     fn written(&mut self, data: &[u8]) {
         self.writes.push(data.len());
         assert!(data.len() <= usize::from(self.gatt.mtu) - 3, "a write of {} bytes", data.len());
+        self.loses = self.loses.map(|away| away - 1);
+        if self.loses.take_if(|away| *away == 0).is_some() {
+            return;
+        }
         if !self.reassembles {
             self.part.clear();
         }

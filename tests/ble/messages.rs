@@ -5,10 +5,10 @@ use std::time::Duration;
 use flashfleet::client::{Client, ClientError, ClientOptions, Conversation, UploadRequest};
 use flashfleet::plan::Auto;
 use flashfleet::smp::message::image::SetState;
-use flashfleet::transport::ble::BleConnector;
+use flashfleet::transport::ble::{BleConnector, disconnected};
 use flashfleet::transport::{Connector, Framing, LinkErrorKind};
 
-use super::air::{Air, timed};
+use super::air::{Air, Does, timed};
 
 const A: &str = "F0:00:00:00:00:01";
 
@@ -36,8 +36,8 @@ async fn messages_go_in_pieces_of_the_mtu_less_three() {
     let text = "y".repeat(300);
     assert_eq!(client.echo(text.clone()).await.unwrap(), text);
     let writes = air.with(A, |device| device.writes.clone());
-    // The proof in two full writes, then 8 + 1 + 2 + 3 + 300 bytes.
-    assert_eq!(writes, [97, 97, 97, 97, 97, 23]);
+    // The proof in two writes, then 8 + 1 + 2 + 3 + 300 bytes. Only the first of each is a full one.
+    assert_eq!(writes, [97, 96, 97, 96, 96, 25]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -77,7 +77,7 @@ async fn packets_are_filled_to_the_buffer_once_a_longer_echo_was_answered() {
     assert_eq!(client.limits().await.unwrap().max_message, 1024);
     let writes = air.with(A, |device| device.writes.clone());
     assert_eq!(writes.len(), 3, "parameters, and an echo in two: {writes:?}");
-    assert_eq!((writes[1], writes[2]), (244, 244));
+    assert_eq!((writes[1], writes[2]), (244, 243));
     // Another firmware may not do it: asked again, and once only.
     client.forget_limits();
     air.with(A, |device| device.reassembles = false);
@@ -156,4 +156,60 @@ async fn a_device_that_never_answers_is_told() {
     let (error, took) = timed(client.echo_once(Duration::from_secs(1))).await;
     assert!(matches!(error, Err(ClientError::Unanswered(_))));
     assert_eq!(took, Duration::from_secs(1));
+}
+
+/// What comes after silence would be taken for the rest of what was not answered.
+#[tokio::test(start_paused = true)]
+async fn the_device_drops_what_it_may_hold_before_anything_follows_an_unanswered_long_message() {
+    let air = air(100, true);
+    let (mut client, _) = client(&air).await;
+    client.limits().await.unwrap();
+    let resubscribed = || air.count(A, "resubscribe");
+    client.echo_once(Duration::from_secs(1)).await.unwrap();
+    assert_eq!(resubscribed(), 0, "nothing was lost");
+    // Half a message is with the device: the repeat is not taken for its other half.
+    air.with(A, |device| device.loses = Some(2));
+    let text = "v".repeat(200);
+    assert_eq!(client.echo(text.clone()).await.unwrap(), text);
+    assert_eq!(resubscribed(), 1);
+    // A short one that meets silence leaves nothing behind.
+    air.with(A, |device| device.mute = true);
+    assert!(client.echo_once(Duration::from_secs(1)).await.is_err());
+    air.with(A, |device| device.mute = false);
+    client.echo_once(Duration::from_secs(1)).await.unwrap();
+    assert_eq!(resubscribed(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_proof_that_met_silence_leaves_nothing_behind() {
+    let air = air(100, true);
+    let (mut client, _) = client(&air).await;
+    air.with(A, |device| device.loses = Some(3));
+    assert_eq!(client.limits().await.unwrap().max_message, 97, "parameters, and half of the longer echo");
+    client.echo_once(Duration::from_secs(1)).await.unwrap();
+    assert_eq!(air.count(A, "resubscribe"), 1);
+}
+
+/// A device that does not even take the subscription is told of at once, and as what it is.
+#[tokio::test(start_paused = true)]
+async fn a_link_over_which_nothing_goes_any_more_is_told_to_be_stuck() {
+    let air = air(100, true);
+    let (mut client, _) = client(&air).await;
+    client.limits().await.unwrap();
+    assert!(!client.is_stuck());
+    air.with(A, |device| device.mute = true);
+    air.next(A, "resubscribe", Does::Hang);
+    let (error, took) = timed(client.echo("u".repeat(200))).await;
+    assert!(matches!(error, Err(ClientError::Link(error)) if error.kind == LinkErrorKind::Io));
+    assert!(client.is_stuck() && client.is_broken());
+    assert!(took < Duration::from_secs(8), "{took:?}");
+    // A device that went is none of that.
+    client.close().await;
+    let (mut client, _) = self::client(&air).await;
+    air.with(A, |device| device.mute = false);
+    client.limits().await.unwrap();
+    air.with(A, |device| device.mute = true);
+    air.next(A, "resubscribe", Does::Fail(disconnected(A, "it left")));
+    assert!(client.echo("u".repeat(200)).await.is_err());
+    assert!(!client.is_stuck() && client.is_broken());
 }

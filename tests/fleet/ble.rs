@@ -209,6 +209,62 @@ fn an_adapter_that_is_switched_off_between_the_scan_and_the_echo_is_trouble_of_t
     }
 }
 
+/// A device that wants a bond is heard, asked, and not heard again while another one is waited for: it was there.
+#[test]
+fn a_peripheral_that_was_asked_and_is_not_heard_again_stays_in_the_report() {
+    in_virtual_time(async {
+        let locked = BleSpec { permission: BlePermission::Authenticated, ..BleSpec::default() };
+        let mut reach = Reach::new(1, &spec(1, locked));
+        let ble = BleSpec { address: "F0:F1:F2:00:01:01".to_owned(), ..BleSpec::default() };
+        let late = Fleet::new(&SimSpec { name: "late".to_owned(), ..spec(1, ble) }).expect("a spec");
+        reach.air.add(&late);
+        let target = &mut reach.line.plan.targets[0];
+        target.matcher.kind = MatchKind::Ble(vec![Pattern::new("(device|late)-1").expect("a pattern")]);
+        target.discover = Duration::from_secs(60);
+        target.expect = Expect { min: 2, max: Some(2) };
+        late.device(0).unplug(None);
+        let (asked, comes) = (reach.fleet.device(0), late.device(0));
+        let leaves = tokio::spawn(async move {
+            for connected in [true, false] {
+                while asked.is_connected() != connected {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+            }
+            asked.unplug(None);
+            // Some looks later.
+            tokio::time::sleep(Duration::from_secs(10)).await;
+            comes.plug();
+        });
+        let finished = reach.run().await;
+        leaves.await.unwrap();
+        assert_eq!(finished.report.targets_unmet.len(), 0, "{:?}", finished.report.targets_unmet);
+        assert_eq!(finished.report.devices.len(), 2);
+        assert_eq!(reach.of(&finished, 0), (Verdict::Failed, "device.pairing_required".to_owned()));
+        assert!(late.device(0).running().is_some_and(|running| running.version == "2.0.0"));
+    });
+}
+
+/// Nobody is in reach yet when the adapter is switched off, at any moment of the search.
+#[test]
+fn an_adapter_that_is_switched_off_during_the_scan_is_trouble_of_the_station() {
+    for after_ms in [0, 1, 100, 700, 2_500, 9_000] {
+        in_virtual_time(async {
+            let reach = Reach::new(1, &spec(1, BleSpec::default()));
+            reach.fleet.device(0).unplug(None);
+            let air = Arc::clone(&reach.air);
+            let switched = tokio::spawn(async move {
+                tokio::time::sleep(Duration::from_millis(after_ms)).await;
+                air.power(0, false);
+            });
+            let finished = reach.run().await;
+            switched.await.unwrap();
+            let run = &finished.report.run;
+            let code = run.cause.as_ref().map_or("none", |cause| &cause.code);
+            assert_eq!((run.exit_code, code), (102, "station.adapter_off"), "after {after_ms} ms");
+        });
+    }
+}
+
 /// Several adapters share the work, and no more than `per_adapter` devices are connected to one.
 #[test]
 fn adapters_share_the_devices_up_to_their_limit() {

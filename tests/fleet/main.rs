@@ -3,8 +3,10 @@
 
 mod adapters;
 mod ble;
+mod ble_pieces;
 mod bus;
 mod device_steps;
+mod diagnosis;
 mod happy;
 mod interrupts;
 mod line;
@@ -12,6 +14,7 @@ mod links;
 #[path = "../common/package.rs"]
 mod package;
 mod packages;
+mod phases;
 mod policy;
 mod tap;
 mod trouble;

@@ -9,7 +9,7 @@ use flashfleet::identity::{Identity, UsbIdentity};
 use flashfleet::plan::{Expect, StopAfter, Target};
 use flashfleet::report::{EventKind, Outcome, Verdict};
 use flashfleet::sim::{FaultSpec, Fleet, SimSpec};
-use flashfleet::transport::Candidate;
+use flashfleet::transport::{Candidate, Connector, Link, LinkError};
 use tokio::sync::mpsc;
 
 use super::line::{Line, candidate, in_virtual_time};
@@ -68,6 +68,61 @@ fn fewer_or_more_devices_than_expected_means_that_nothing_is_written() {
             );
         });
     }
+}
+
+/// A way to a device that takes this many descriptors while it is open.
+#[derive(Debug)]
+struct Greedy(Arc<dyn Connector>, usize);
+
+#[async_trait]
+impl Connector for Greedy {
+    async fn connect(&self) -> Result<Box<dyn Link>, LinkError> {
+        self.0.connect().await
+    }
+
+    fn address(&self) -> String {
+        self.0.address()
+    }
+
+    fn descriptors(&self) -> usize {
+        self.1
+    }
+}
+
+#[test]
+fn more_links_than_the_process_may_have_open_are_refused_before_anything_is_written() {
+    let greedy = |claim, parallel| {
+        let mut line = eight();
+        for candidate in line.devices.get_mut("line").expect("a target") {
+            // Two of them are more than any system allows.
+            candidate.connector = Arc::new(Greedy(Arc::clone(&candidate.connector), usize::MAX / 4));
+            candidate.claim = claim;
+        }
+        line.plan.policy.parallel = parallel;
+        line
+    };
+    in_virtual_time(async {
+        for (claim, parallel) in [(true, None), (true, Some(1)), (false, Some(1))] {
+            let line = greedy(claim, parallel);
+            let finished = line.run().await;
+            assert_eq!(finished.outcome, Outcome::Station, "{claim} {parallel:?}");
+            assert_eq!(finished.verdicts(), vec![Verdict::Aborted; 8]);
+            let codes: Vec<_> = finished
+                .report
+                .devices
+                .iter()
+                .filter_map(|device| device.cause.as_ref())
+                .map(|cause| &*cause.code)
+                .collect();
+            assert_eq!(codes, ["station.too_many_links"; 8]);
+            assert!((0..8).all(|index| line.device(index).bytes_written() == 0));
+        }
+        let mut line = eight();
+        for candidate in line.devices.get_mut("line").expect("a target") {
+            candidate.connector = Arc::new(Greedy(Arc::clone(&candidate.connector), 1));
+        }
+        assert_eq!(line.run().await.outcome, Outcome::Passed);
+    });
 }
 
 /// Where one target finds nothing, and nobody can look for another one's devices.

@@ -104,6 +104,10 @@ impl Link for TappedLink {
         self.inner.properties()
     }
 
+    async fn forget_parts(&mut self) -> Result<(), LinkError> {
+        self.inner.forget_parts().await
+    }
+
     async fn close(self: Box<Self>) {
         self.inner.close().await;
     }

@@ -224,7 +224,12 @@ impl Board {
                 images: vec![SlotInfoImage {
                     slots: vec![
                         SlotInfoSlot { slot: 0, size: Some(size), ..SlotInfoSlot::default() },
-                        SlotInfoSlot { slot: 1, size: Some(size), upload_image_id: Some(0) },
+                        SlotInfoSlot {
+                            slot: 1,
+                            size: Some(size),
+                            upload_image_id: Some(0),
+                            ..SlotInfoSlot::default()
+                        },
                     ],
                     ..SlotInfoImage::default()
                 }],
@@ -326,6 +331,7 @@ pub(crate) fn figures() -> UploadFigures {
         frame_bytes: 1,
         resent: 0,
         link_limit_bytes_per_s: None,
+        diagnosis: None,
     }
 }
 

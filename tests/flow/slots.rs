@@ -142,7 +142,7 @@ fn a_forced_upload_is_looked_for_in_the_secondary_slot_though_the_same_image_run
 
 #[test]
 fn a_bootloader_that_cannot_test_is_refused_untouched() {
-    for mode in [0, 4, 6, 7, 8, 77] {
+    for mode in [0, 7, 8, 77] {
         let mut board = Board { mode: Some(mode), ..Board::new() };
         let walk = walk_default(&mut board);
         assert_eq!(walk.code(), "device.mode_not_supported", "mode {mode}");

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::console::number;
+use crate::console::{Head, number};
 use crate::error::Result;
 use crate::fleet_run::{Station, step};
 use crate::images::Image;
@@ -51,26 +51,34 @@ policy: {{ deadline: 4m }}
     Ok((figures, seconds))
 }
 
-/// Most upload requests that were on their way, or with the board, at one time, by what the proxy saw. The board answers
-/// in order: what came before an answered request is over, was it answered or not.
+/// Most requests of any kind that the board, or the way there, held at one time, by what the proxy saw.
+///
+/// The board answers each request that it takes, in the order in which they came. So a request that was not answered when
+/// a later one was, it did not take: a byte of it was spoiled, or a line of it met no free line buffer. It held a buffer for it
+/// no longer than until the next one began, and nothing else tells of that: only what was answered counts, from when it passed
+/// the proxy to when its answer did.
 fn most_in_flight(proxy: &Proxy) -> usize {
-    let (mut open, mut most) = (Vec::new(), 0);
-    for (frame, action) in proxy.log() {
-        if (frame.head.group, frame.head.command) != (1, 1) {
-            continue;
-        }
+    held(&proxy.log())
+}
+
+fn held(log: &[(Frame, Action)]) -> usize {
+    let (mut open, mut held) = (Vec::new(), Vec::new());
+    for (at, (frame, action)) in log.iter().enumerate() {
         match frame.direction {
             Direction::Request if matches!(action, Action::Lose | Action::Spoil) => {}
-            Direction::Request => open.push(frame.head.sequence),
+            Direction::Request => open.push((at, frame.head.sequence)),
             Direction::Answer => {
-                if let Some(first) = open.iter().position(|sequence| *sequence == frame.head.sequence) {
-                    open.drain(..=first);
+                let sequence = frame.head.sequence;
+                if let Some(first) = open.iter().position(|(_, open)| *open == sequence)
+                    && let Some((since, _)) = open.drain(..=first).next_back()
+                {
+                    held.push(since..at);
                 }
             }
         }
-        most = most.max(open.len());
     }
-    most
+    let at_once = |at: usize| held.iter().filter(|held| held.contains(&at)).count();
+    held.iter().map(|one| at_once(one.start)).max().unwrap_or(0)
 }
 
 /// How often the board answered an upload request with `MGMT_ERR_ENOMEM`: a request too many took its last buffer.
@@ -132,6 +140,9 @@ fn fleet_window_holds_where_frames_are_lost_and_spoiled() -> Result<()> {
         let proxy = Proxy::start(board.address(), trouble(one_in, bad))?;
         let (_, seconds) = update(&board, &proxy, "auto")?;
         assert!(proxy.lost() > 0 || bad == Action::Spoil);
+        let most = most_in_flight(&proxy);
+        println!("one in {one_in}, {bad:?}: at most {most} with the board");
+        assert!(most <= BUFFERS, "one in {one_in}, {bad:?}: {most}");
         assert_eq!(
             out_of_memory(&proxy),
             0,
@@ -141,4 +152,31 @@ fn fleet_window_holds_where_frames_are_lost_and_spoiled() -> Result<()> {
         assert!(seconds < 60.0, "{seconds}");
     }
     Ok(())
+}
+
+/// What the count is made of, on logs of which is known what the board held.
+#[test]
+fn requests_that_the_board_did_not_take_do_not_count_as_held() {
+    let log = |text: &str| {
+        let frames = text.split_whitespace().map(|word| {
+            let (kind, sequence) = word.split_at(1);
+            let sequence = sequence.parse().unwrap();
+            let head = Head { op: 2, version: 1, group: 1, command: 1, sequence };
+            let direction = if kind == "a" { Direction::Answer } else { Direction::Request };
+            let frame = Frame { direction, head, message: Vec::new(), index: 1, occurrence: 1 };
+            (frame, if kind == "s" { Action::Spoil } else { Action::Pass })
+        });
+        held(&frames.collect::<Vec<_>>())
+    };
+    assert_eq!(log("r1 a1 r2 a2"), 1);
+    assert_eq!(log("r1 r2 r3 a1 r4 a2 a3 a4"), 3);
+    assert_eq!(log("r1 r2 r3 r4 a1 a2 a3 a4"), 4, "too many, and all were taken");
+    assert_eq!(log("r1 s2 r3 r4 a1 a3 a4"), 3);
+    assert_eq!(
+        log("r1 r2 r3 r1 a2 a3 a1"),
+        3,
+        "the first one was not taken, as its answer came after theirs"
+    );
+    assert_eq!(log("r1 r2 r3 r1 a1 a2 a3 a1"), 4, "it was, and its repeat was one too many");
+    assert_eq!(log("r1 r2 r3 r1"), 0, "nothing was taken");
 }

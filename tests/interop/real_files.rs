@@ -18,7 +18,7 @@ const LARGEST: usize = 8000;
 
 /// Bytes of a file that differ from offset to offset, and from file to file.
 fn content(length: usize) -> Vec<u8> {
-    (0..length).map(|at| (at * 31 + at / 251 + length) as u8).collect()
+    (0..length).map(|at| (at * 31 + at / 251 + length).to_le_bytes()[0]).collect()
 }
 
 /// Lengths of the data of each piece of a file that went up.
@@ -76,7 +76,7 @@ fn assert_every_size(bench: &Bench, proxy: &Proxy) -> Result<()> {
 }
 
 #[test]
-fn real_files_of_every_size_go_there_and_back() -> Result<()> {
+fn every_size() -> Result<()> {
     let pass = |_: &Frame| Action::Pass;
     let serial = SerialServer::start("serial_fs")?;
     let bridge = Bridge::to(serial.terminal())?;
@@ -99,7 +99,7 @@ fn real_files_of_every_size_go_there_and_back() -> Result<()> {
 }
 
 #[test]
-fn real_files_that_another_client_put_are_read() -> Result<()> {
+fn of_another_client() -> Result<()> {
     let udp = UdpServer::start("udp")?;
     let device = Device::Udp(udp.address().ip());
     device.put_file("/lfs1/theirs", &content(3333))?;
@@ -118,7 +118,7 @@ fn real_files_that_another_client_put_are_read() -> Result<()> {
 }
 
 #[test]
-fn real_files_that_cannot_be_are_refused_by_name() -> Result<()> {
+fn that_cannot_be() -> Result<()> {
     let serial = SerialServer::start("serial")?;
     let bench = Bench::new(format!("serial:{}", serial.terminal().display()))?;
     bench.file("a", b"a")?;
@@ -212,7 +212,7 @@ fn assert_survives(name: &str, proxy: &Proxy, address: String, least: usize, tru
 }
 
 #[test]
-fn real_files_survive_lost_answers() -> Result<()> {
+fn through_losses() -> Result<()> {
     let joined = std::thread::scope(|scope| {
         let mut threads = Vec::new();
         for (name, rule, least) in losses() {
@@ -237,7 +237,7 @@ fn real_files_survive_lost_answers() -> Result<()> {
 
 /// Ctrl-C in the middle of a put, and of a get: the exit code and the text say so, and the server goes on working.
 #[test]
-fn real_files_that_are_interrupted_leave_a_server_that_works() -> Result<()> {
+fn interrupted() -> Result<()> {
     let serial = SerialServer::start("serial_fs")?;
     let bridge = Bridge::to(serial.terminal())?;
     let proxy = Proxy::start(bridge.address(), |_| Action::Hold(Duration::from_millis(20)))?;

@@ -12,7 +12,7 @@ use crate::smp_program::Bench;
 const SWAP: Duration = Duration::from_secs(60);
 
 #[test]
-fn real_images_go_through_a_whole_update() -> Result<()> {
+fn a_whole_update() -> Result<()> {
     let board = Board::microbit()?;
     let device = Device::Tcp(board.address());
     let bench = Bench::new(&device)?;
@@ -70,7 +70,7 @@ fn real_images_go_through_a_whole_update() -> Result<()> {
 
 /// The same in the first version of the protocol, whose errors are the server's words.
 #[test]
-fn real_images_go_up_in_the_first_version() -> Result<()> {
+fn upload_in_version_1() -> Result<()> {
     let board = Board::microbit()?;
     let bench = Bench::new(Device::Tcp(board.address()))?.with(&["--protocol", "1"]);
     let new = Image::stock()?.with_version(1, 2, 3, 0);

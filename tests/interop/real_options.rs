@@ -47,7 +47,7 @@ fn assert_tells_people(bench: &Bench, buffers: &str) -> Result<()> {
 }
 
 #[test]
-fn real_servers_tell_people_the_same_over_serial_and_udp() -> Result<()> {
+fn what_people_are_told() -> Result<()> {
     let serial = SerialServer::start("serial")?;
     let bench = Bench::new(format!("serial:{}", serial.terminal().display()))?;
     assert_tells_people(&bench, "4 buffers of 384 bytes")?;
@@ -73,7 +73,7 @@ fn assert_statistics(bench: &Bench) -> Result<()> {
 
 /// What the server does not have is its own no, by name, in both versions of the protocol.
 #[test]
-fn real_servers_refuse_by_name_in_both_versions() -> Result<()> {
+fn refusals_by_name() -> Result<()> {
     let serial = SerialServer::start("serial")?;
     let bench = Bench::new(format!("serial:{}", serial.terminal().display()))?;
     let cases: &[(&[&str], &str, &str)] = &[
@@ -113,7 +113,7 @@ fn real_servers_refuse_by_name_in_both_versions() -> Result<()> {
 }
 
 #[test]
-fn real_servers_answer_raw_requests_from_json_and_hexadecimal() -> Result<()> {
+fn raw_requests() -> Result<()> {
     let udp = UdpServer::start("udp")?;
     for version in ["1", "2"] {
         let bench = Bench::new(format!("udp:{}", udp.address().ip()))?.with(&["--protocol", version]);
@@ -170,7 +170,7 @@ fn assert_obeys_timeout_and_retries(proxy: &Proxy, scheme: &str, address: Socket
 }
 
 #[test]
-fn real_servers_that_do_not_hear_are_asked_as_often_as_told() -> Result<()> {
+fn timeout_and_retries() -> Result<()> {
     let serial = SerialServer::start("serial_fs")?;
     let bridge = Bridge::to(serial.terminal())?;
     let proxy = Proxy::start(bridge.address(), deaf)?;

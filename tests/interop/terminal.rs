@@ -8,6 +8,8 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
 
 use nix::sys::termios::{SetArg, cfmakeraw, tcgetattr, tcsetattr};
 
@@ -25,6 +27,11 @@ pub(crate) struct Terminal {
 impl Terminal {
     /// Joins a new pseudo-terminal to the server at `address`.
     pub(crate) fn to(address: SocketAddr) -> Result<Self> {
+        Self::with_latency(address, Duration::ZERO)
+    }
+
+    /// The same, and every byte arrives so much later, each way.
+    pub(crate) fn with_latency(address: SocketAddr, each_way: Duration) -> Result<Self> {
         let pair = nix::pty::openpty(None, None).context("cannot open a pseudo-terminal")?;
         let mut mode = tcgetattr(&pair.slave).context("pseudo-terminal")?;
         cfmakeraw(&mut mode);
@@ -33,8 +40,8 @@ impl Terminal {
         let stream = TcpStream::connect(address).context(address)?;
         stream.set_nodelay(true)?;
         let master = File::from(pair.master);
-        pump(stream.try_clone()?, master.try_clone()?);
-        pump(master, stream.try_clone()?);
+        pump(stream.try_clone()?, master.try_clone()?, each_way);
+        pump(master, stream.try_clone()?, each_way);
         Ok(Self { path, stream, _slave: pair.slave })
     }
 
@@ -50,14 +57,30 @@ impl Drop for Terminal {
     }
 }
 
-/// Copies until either side is gone.
-fn pump(mut from: impl Read + Send + 'static, mut to: impl Write + Send + 'static) {
+/// Copies until either side is gone, each part so long after it came.
+fn pump(mut from: impl Read + Send + 'static, mut to: impl Write + Send + 'static, latency: Duration) {
+    let (came, due) = mpsc::channel::<(Instant, Vec<u8>)>();
+    let mut deliver = move |(at, part): (Instant, Vec<u8>)| {
+        std::thread::sleep(at.saturating_duration_since(Instant::now()));
+        to.write_all(&part).is_ok()
+    };
     std::thread::spawn(move || {
-        let mut bytes = [0; 1024];
-        while let Ok(count @ 1..) = from.read(&mut bytes) {
-            if to.write_all(&bytes[..count]).is_err() {
-                break;
-            }
+        // Without latency by the same thread: then a side that is gone is noticed at the first byte for it.
+        if !latency.is_zero() {
+            std::thread::spawn(move || due.into_iter().all(deliver));
+            copy(&mut from, |part| came.send((Instant::now() + latency, part)).is_ok());
+        } else {
+            copy(&mut from, |part| deliver((Instant::now(), part)));
         }
     });
+}
+
+/// Hands on what comes, until nothing does or nobody takes it.
+fn copy(from: &mut impl Read, mut hand_on: impl FnMut(Vec<u8>) -> bool) {
+    let mut bytes = [0; 1024];
+    while let Ok(count @ 1..) = from.read(&mut bytes) {
+        if !hand_on(bytes[..count].to_vec()) {
+            break;
+        }
+    }
 }

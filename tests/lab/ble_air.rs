@@ -87,6 +87,11 @@ impl Drop for Air {
     fn drop(&mut self) {
         // Shown where the scenario fails.
         println!("air:\n{}", self.radio.printed());
+        for device in self.fleets.iter().flat_map(|fleet| (0..fleet.len()).map(|index| fleet.device(index))) {
+            let seen =
+                device.requests().iter().map(|it| (it.group, it.command, it.sequence)).collect::<Vec<_>>();
+            println!("{}, {} bytes written, asked {seen:?}", device.name(), device.bytes_written());
+        }
     }
 }
 

@@ -74,7 +74,7 @@ fn ble_eight_of_ten_in_one_run_and_two_walk_away_in_mid_upload() -> Result<()> {
     }
 
     let start = Instant::now();
-    let run = station.run("beacons", &plan("beacon-[0-9]+", "8"), "")?;
+    let run = station.run("beacons", &plan("beacon-[0-9]+", "8"), "--trace trace")?;
     println!("8 peripherals on 2 adapters in {:.1} s", start.elapsed().as_secs_f64());
     assert_eq!(run.code, 100, "{run}");
     assert_eq!(run.devices().len(), 8, "{run}");

@@ -16,6 +16,9 @@ const RUN_LIMIT: Duration = Duration::from_secs(300);
 /// A program starts well within this.
 const SHORT: Duration = Duration::from_secs(60);
 
+/// Characters of a line of a wire log that are shown: time, header and a few bytes.
+const SHOWN: usize = 180;
+
 /// The folder that a person in the guest would work in: images, plans, reports.
 #[derive(Debug)]
 pub(crate) struct Station<'lab> {
@@ -24,6 +27,18 @@ pub(crate) struct Station<'lab> {
     folder: TempDir,
     /// Its path in the guest.
     inside: String,
+}
+
+/// What helps to understand why a scenario failed: the wire logs of runs with `--trace trace`.
+impl Drop for Station<'_> {
+    fn drop(&mut self) {
+        let Ok(logs) = std::fs::read_dir(self.folder.path().join("trace")) else { return };
+        for log in logs.flatten().filter(|_| std::thread::panicking()) {
+            println!("{}", log.path().display());
+            let text = std::fs::read_to_string(log.path()).unwrap_or_default();
+            text.lines().for_each(|line| println!("{}", line.chars().take(SHOWN).collect::<String>()));
+        }
+    }
 }
 
 /// A run in the guest that goes on.

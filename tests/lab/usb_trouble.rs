@@ -44,37 +44,61 @@ policy: {{ deadline: 2m, attempts: {attempts} }}
     )
 }
 
-fn running(boards: &Boards) -> Vec<Vec<u8>> {
-    boards.devices().map(|board| board.running().unwrap().hash).collect()
+/// A station with the new image, and boards that are not plugged in yet.
+struct Scene<'lab> {
+    station: Station<'lab>,
+    bench: Bench<'lab>,
+    boards: Boards,
+    /// Hashes of what they run.
+    old: Vec<Vec<u8>>,
 }
 
-/// Fails unless every board was flashed.
-fn assert_all_kept(run: &Run, boards: &Boards, old: &[Vec<u8>]) -> Result<()> {
-    assert_eq!((run.code, run.devices().len()), (0, boards.len()), "{run}");
-    for ((index, board), old) in boards.devices().enumerate().zip(old) {
-        assert_kept(reported(run, &format!("T{}", index + 1))?, &board, old, &new_image());
+impl<'lab> Scene<'lab> {
+    fn new(lab: &'lab Lab, count: usize) -> Result<Self> {
+        let (station, bench) = (Station::new(lab)?, Bench::new(lab)?);
+        station.file("new.bin", new_image().bytes)?;
+        let boards = bench.boards(&spec(count))?;
+        let old = boards.devices().map(|board| board.running().unwrap().hash).collect();
+        Ok(Self { station, bench, boards, old })
     }
-    Ok(())
-}
 
-/// Fails unless every board is as it was, and has a verdict of this code.
-fn assert_none_touched(run: &Run, boards: &Boards, old: &[Vec<u8>], code: &str) -> Result<()> {
-    assert_eq!((run.code, run.devices().len()), (102, boards.len()), "{run}");
-    for ((index, board), old) in boards.devices().enumerate().zip(old) {
-        assert_untouched(reported(run, &format!("T{}", index + 1))?, &board, old, "error", code);
-        assert_eq!((board.boots(), board.bytes_written()), (0, 0), "{run}");
+    /// Plugs the boards in.
+    fn attach(&mut self) -> Result<()> {
+        self.bench.attach(self.boards.len())?;
+        Ok(())
     }
-    Ok(())
+
+    /// Flashes the boards in one attempt, by a command that takes another one as its arguments.
+    fn run_by(&self, starter: &str, name: &str) -> Result<Run> {
+        self.station.start_by(starter, name, &plan(self.boards.len(), 1), "")?.wait()
+    }
+
+    /// Fails unless every board was flashed.
+    fn assert_all_kept(&self, run: &Run) -> Result<()> {
+        assert_eq!((run.code, run.devices().len()), (0, self.boards.len()), "{run}");
+        for ((index, board), old) in self.boards.devices().enumerate().zip(&self.old) {
+            assert_kept(reported(run, &format!("T{}", index + 1))?, &board, old, &new_image());
+        }
+        Ok(())
+    }
+
+    /// Fails unless every board is as it was, and has a verdict of this code.
+    fn assert_none_touched(&self, run: &Run, code: &str) -> Result<()> {
+        assert_eq!((run.code, run.devices().len()), (102, self.boards.len()), "{run}");
+        for ((index, board), old) in self.boards.devices().enumerate().zip(&self.old) {
+            assert_untouched(reported(run, &format!("T{}", index + 1))?, &board, old, "error", code);
+            assert_eq!((board.boots(), board.bytes_written()), (0, 0), "{run}");
+        }
+        Ok(())
+    }
 }
 
 #[test]
 fn usb_board_pulled_out_in_mid_upload_passes_once_it_is_back_and_is_an_error_otherwise() -> Result<()> {
     let lab = Lab::take()?;
-    let (station, mut bench) = (Station::new(&lab)?, Bench::new(&lab)?);
-    station.file("new.bin", new_image().bytes)?;
-    let boards = bench.boards(&spec(4))?;
-    let old = running(&boards);
-    bench.attach(4)?;
+    let mut scene = Scene::new(&lab, 4)?;
+    scene.attach()?;
+    let Scene { station, bench, boards, old } = &scene;
     let run = station.start("pulled", &plan(4, 3), "")?;
     let until = Instant::now() + SHORT;
     let (back, gone) = (1, 2);
@@ -115,15 +139,11 @@ fn usb_board_pulled_out_in_mid_upload_passes_once_it_is_back_and_is_an_error_oth
 /// Flashes two boards whose ports refuse for 3 s whenever they appear.
 fn flash_where_ports_refuse(how: &str) -> Result<()> {
     let lab = Lab::take()?;
-    let (station, mut bench) = (Station::new(&lab)?, Bench::new(&lab)?);
-    station.file("new.bin", new_image().bytes)?;
-    let boards = bench.boards(&spec(2))?;
-    let old = running(&boards);
+    let mut scene = Scene::new(&lab, 2)?;
     let mut refuser = lab.start(&format!("exec python3 /lab/refuse.py {how} 3"))?;
     refuser.wait_for_line("ready", SHORT)?;
-    bench.attach(2)?;
-    let run = station.start_by(OPERATOR, how, &plan(2, 1), "")?.wait()?;
-    assert_all_kept(&run, &boards, &old)?;
+    scene.attach()?;
+    scene.assert_all_kept(&scene.run_by(OPERATOR, how)?)?;
     refuser.is_over()?;
     // At the beginning and after each of two resets.
     assert_eq!(refuser.so_far().matches("refused").count(), 6, "{}", refuser.so_far());
@@ -143,13 +163,10 @@ fn usb_port_that_is_forbidden_for_3_s_whenever_it_appears_is_tried_again() -> Re
 #[test]
 fn usb_port_that_stays_forbidden_is_told_with_the_group_that_may() -> Result<()> {
     let lab = Lab::take()?;
-    let (station, mut bench) = (Station::new(&lab)?, Bench::new(&lab)?);
-    station.file("new.bin", new_image().bytes)?;
-    let boards = bench.boards(&spec(2))?;
-    let old = running(&boards);
-    bench.attach(2)?;
-    let run = station.start_by(STRANGER, "stranger", &plan(2, 1), "")?.wait()?;
-    assert_none_touched(&run, &boards, &old, "station.port_denied")?;
+    let mut scene = Scene::new(&lab, 2)?;
+    scene.attach()?;
+    let run = scene.run_by(STRANGER, "stranger")?;
+    scene.assert_none_touched(&run, "station.port_denied")?;
     for board in run.devices() {
         let help = board["cause"]["help"].as_str().unwrap();
         assert!(help.contains("dialout") && help.contains("ATTRS{idVendor}==\"2fe3\""), "{help}");
@@ -160,16 +177,13 @@ fn usb_port_that_stays_forbidden_is_told_with_the_group_that_may() -> Result<()>
 #[test]
 fn usb_port_that_another_process_holds_is_told_with_its_name() -> Result<()> {
     let lab = Lab::take()?;
-    let (station, mut bench) = (Station::new(&lab)?, Bench::new(&lab)?);
-    station.file("new.bin", new_image().bytes)?;
-    let boards = bench.boards(&spec(2))?;
-    let old = running(&boards);
-    bench.attach(2)?;
+    let mut scene = Scene::new(&lab, 2)?;
+    scene.attach()?;
     let mut holder = lab.start(&format!("echo $$; {OPERATOR} python3 /lab/refuse.py hold 1000"))?;
     holder.wait_for_line("refused /dev/ttyACM1", SHORT)?;
     let holder_pid = holder.so_far().lines().next().unwrap();
-    let run = station.start_by(OPERATOR, "held", &plan(2, 1), "")?.wait()?;
-    assert_none_touched(&run, &boards, &old, "station.port_busy")?;
+    let run = scene.run_by(OPERATOR, "held")?;
+    scene.assert_none_touched(&run, "station.port_busy")?;
     for board in run.devices() {
         let message = board["cause"]["message"].as_str().unwrap();
         assert!(message.contains(&format!("python3 (process {holder_pid})")), "{message}");

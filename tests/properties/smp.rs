@@ -342,7 +342,7 @@ fn run_upload(
             Action::Send(chunk) => {
                 chunks += 1;
                 prop_assert!(chunk.request.message_len() <= max_message);
-                let sent: Sent = ciborium::from_reader(chunk.request.payload()).expect("an upload request");
+                let sent: Sent = ciborium::from_reader(&*chunk.request.payload()).expect("an upload request");
                 prop_assert_eq!((sent.off, sent.data.len()), (chunk.offset, chunk.len));
                 prop_assert!(!sent.data.is_empty());
                 prop_assert_eq!(image.get(sent.off..sent.off + sent.data.len()), Some(sent.data.as_slice()));

@@ -1,6 +1,6 @@
 //! What every format looks like, whole: a change of a format shows here.
 
-use flashfleet::report::{SummaryStyle, events_schema, report_schema, summary, to_html, to_junit};
+use flashfleet::report::{LimitedBy, SummaryStyle, events_schema, report_schema, summary, to_html, to_junit};
 use serde_json::Value;
 
 use super::run::sample;
@@ -18,6 +18,34 @@ fn junit() {
 #[test]
 fn summary_for_people() {
     insta::assert_snapshot!(summary(&sample().report(), SummaryStyle::default()));
+}
+
+#[test]
+fn what_limits_an_upload_in_words() {
+    use LimitedBy::*;
+    let all =
+        [BaudRate, BufferSize, BufferCount, Window, Mtu, Latency, Erase, Device, LinkOrDevice, Loss, Unknown];
+    let lines: Vec<String> = all
+        .into_iter()
+        .map(|limited_by| {
+            let mut report = sample().report();
+            report.devices.retain(|device| device.images.iter().any(|image| image.upload.is_some()));
+            report.devices.truncate(1);
+            for upload in report.devices[0].images.iter_mut().filter_map(|image| image.upload.as_mut()) {
+                let diagnosis = upload.diagnosis.as_mut().unwrap();
+                diagnosis.limited_by = limited_by;
+                match limited_by {
+                    Latency => diagnosis.setting.as_mut().unwrap().bytes_per_s = None,
+                    Device | Loss => diagnosis.setting = None,
+                    _ => {}
+                }
+                upload.resent = 12;
+            }
+            let summary = summary(&report, SummaryStyle::default());
+            summary.lines().find(|line| line.contains("limited by")).unwrap_or("nothing").to_owned()
+        })
+        .collect();
+    insta::assert_snapshot!(lines.join("\n"));
 }
 
 #[test]

@@ -4,8 +4,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use flashfleet::cause::{Cause, Class};
 use flashfleet::identity::{BleIdentity, Identity, UsbIdentity};
 use flashfleet::report::{
-    Aggregate, DeviceId, Event, EventKind, ImageOutcome, ImageView, Outcome, PlannedStep, Report, SCHEMA,
-    StepDetail, StepFinished, UploadFigures, Verdict,
+    Aggregate, DeviceId, Event, EventKind, ImageOutcome, ImageView, LimitedBy, Outcome, PlannedStep, Report,
+    SCHEMA, Setting, StepDetail, StepFinished, UploadDiagnosis, UploadFigures, Verdict,
 };
 
 /// 2026-11-03 08:00:00 UTC and so many seconds.
@@ -42,6 +42,26 @@ pub(crate) fn view(version: &str, confirmed: bool) -> ImageView {
     ImageView { version: version.to_owned(), hash: Some(hash), active: true, confirmed }
 }
 
+fn diagnosis() -> UploadDiagnosis {
+    let setting = Setting {
+        name: "CONFIG_MCUMGR_TRANSPORT_NETBUF_SIZE".to_owned(),
+        value: "2048".to_owned(),
+        bytes_per_s: Some(7_300.25),
+    };
+    UploadDiagnosis {
+        limited_by: LimitedBy::BufferSize,
+        setting: Some(setting),
+        streaming_bytes_per_s: Some(5_100.5),
+        erase_s: Some(0.25),
+        chunk_bytes: 356,
+        in_flight: 3,
+        round_trip_s: Some(0.209),
+        wire_s: Some(0.043),
+        latency_s: Some(0.164),
+        device_s: Some(0.002),
+    }
+}
+
 pub(crate) fn figures(bytes: u64, duration_s: f64) -> UploadFigures {
     UploadFigures {
         image_number: 0,
@@ -52,6 +72,7 @@ pub(crate) fn figures(bytes: u64, duration_s: f64) -> UploadFigures {
         frame_bytes: 380,
         resent: 0,
         link_limit_bytes_per_s: Some(8200.0),
+        diagnosis: Some(diagnosis()),
     }
 }
 

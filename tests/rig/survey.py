@@ -77,8 +77,9 @@ def plain(value):
 
 
 class Server:
-    def __init__(self, client, version):
+    def __init__(self, client, version, thorough):
         self.client = client
+        self.thorough = thorough
         self.version = version
         self.answers = {}
 
@@ -109,7 +110,8 @@ class Server:
         await self.ask("os time get", DateTimeRead)
         await self.ask("os time set", DateTimeWrite, datetime="2026-11-25T20:52:29")
         await self.ask("os params", MCUMgrParametersRead)
-        for letters in FORMATS:
+        # Every server has the same code: all of it is asked of those that have more groups than the least.
+        for letters in FORMATS if self.thorough else ["s", "a"]:
             await self.ask(f"os info --format {letters}", OSApplicationInfoRead, format=letters)
         await self.ask("os info --format ?", OSApplicationInfoRead, format="?")
         await self.ask("os bootloader", BootloaderInformationRead)
@@ -168,7 +170,8 @@ async def survey(server):
     kind, _, place = server["address"].partition(":")
     transport = {"serial": lambda: SMPSerialTransport(TWO_LINES), "udp": SMPUDPTransport}[kind]()
     async with SMPClient(transport, place, timeout_s=10) as client:
-        asked = Server(client, Version.V1 if server["version"] == 1 else Version.V2)
+        version = Version.V1 if server["version"] == 1 else Version.V2
+        asked = Server(client, version, thorough=len(server["groups"]) > 4)
         for group in server["groups"]:
             await getattr(asked, group)()
         return asked.answers

@@ -49,6 +49,7 @@ struct Shared {
     printed: Mutex<Vec<u8>>,
     more: Condvar,
     unheard: AtomicUsize,
+    unpaced: AtomicBool,
     closed: AtomicBool,
 }
 
@@ -67,6 +68,7 @@ impl Uart {
             printed: Mutex::default(),
             more: Condvar::new(),
             unheard: AtomicUsize::new(0),
+            unpaced: AtomicBool::new(false),
             closed: AtomicBool::new(false),
         });
         let from_board = Arc::clone(&shared);
@@ -86,6 +88,11 @@ impl Uart {
     /// Where clients connect.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// From now on the wire is as fast as the emulator takes bytes: for what is measured without a wire.
+    pub(crate) fn unpace(&self) {
+        self.shared.unpaced.store(true, Ordering::SeqCst);
     }
 
     /// Everything that the board has printed, frames included.
@@ -154,7 +161,9 @@ impl Shared {
                 } else if (&self.board).write_all(part).is_err() {
                     break;
                 }
-                std::thread::sleep(PART_TIME);
+                if !self.unpaced.load(Ordering::SeqCst) {
+                    std::thread::sleep(PART_TIME);
+                }
             }
         }
         *self.client.lock().unwrap() = None;

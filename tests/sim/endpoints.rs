@@ -34,7 +34,7 @@ fn connector(address: &str) -> Box<dyn Connector> {
         Address::Serial(path) => {
             Box::new(SerialConnector::new(path, SerialOptions::from(&LinkOptions::default())))
         }
-        Address::Tcp(place) => Box::new(TcpConnector::new(place, 128)),
+        Address::Tcp(place) => Box::new(TcpConnector::new(place, &LinkOptions::default())),
         Address::Udp(place) => Box::new(UdpConnector::new(Arc::new(UdpHub::new()), place, Auto::Auto)),
         other => panic!("no endpoint has the address {other}"),
     }

@@ -3,8 +3,11 @@
 use std::time::Duration;
 
 use super::{Device, Power};
+use crate::sim::bare::BareReceiver;
 use crate::sim::firmware::Behaviour;
 use crate::sim::mcuboot::SwapType;
+use crate::sim::next_boot::NextBoot;
+use crate::sim::spec::BootMode;
 use crate::sim::uart::Wire;
 use crate::smp::Time;
 
@@ -17,6 +20,7 @@ impl Device {
         self.lose_connection();
         self.server.restart();
         self.receiver.clear();
+        self.bare = BareReceiver::default();
         self.queue.clear();
         self.work = None;
         self.reset_at = None;
@@ -49,7 +53,7 @@ impl Device {
         } else {
             self.flash.boot(self.spec.no_downgrade)
         };
-        let on_test = self.flash.swap_type() == SwapType::Revert;
+        let on_test = self.runs_an_update();
         self.behaviour = match boot.started {
             None => Behaviour::Hangs,
             _ if on_test && self.fault.crash_on_test_boot => Behaviour::Resets,
@@ -63,6 +67,14 @@ impl Device {
         self.power = Power::Booting;
         self.changes_at = Some(self.now + boot_time);
         self.log("*** Booting MCUboot v2.3.0 ***\r\n");
+    }
+
+    /// Whether what runs is on test; where there is no test, whether it is another image than the first.
+    fn runs_an_update(&self) -> bool {
+        match self.spec.mode {
+            BootMode::DirectXip | BootMode::RamLoad | BootMode::Overwrite => self.flash.is_updated(),
+            _ => self.flash.next_boot().1 == NextBoot::Revert,
+        }
     }
 
     pub(super) fn booted(&mut self) {

@@ -16,6 +16,8 @@ pub(super) struct Connection {
     mtu: u16,
     /// It wants notifications.
     subscribed: bool,
+    /// Nothing that it sends arrives any more.
+    stalled: bool,
 }
 
 impl Device {
@@ -48,7 +50,7 @@ impl Device {
     pub fn central_connects(&mut self, now: Time) -> Option<u64> {
         self.advance(now);
         self.advertisement()?;
-        self.connection = Some(Connection { mtu: DEFAULT_MTU, subscribed: false });
+        self.connection = Some(Connection { mtu: DEFAULT_MTU, subscribed: false, stalled: false });
         Some(self.session)
     }
 
@@ -62,21 +64,27 @@ impl Device {
         mtu
     }
 
-    /// The central wants notifications, or no more of them.
-    pub fn central_subscribes(&mut self, now: Time, on: bool) {
+    /// The central wants notifications, or no more of them. Gives whether the device got to know.
+    pub fn central_subscribes(&mut self, now: Time, on: bool) -> bool {
         self.advance(now);
-        if let Some(connection) = &mut self.connection {
-            connection.subscribed = on;
-            if !on {
-                self.assembly.clear();
-            }
+        let Some(connection) = self.connection.as_mut().filter(|connection| !connection.stalled) else {
+            return false;
+        };
+        connection.subscribed = on;
+        if !on {
+            self.assembly.clear();
         }
+        true
     }
 
     /// The central writes a value to the characteristic, without a response.
     pub fn central_writes(&mut self, now: Time, value: &[u8]) {
         self.advance(now);
-        if self.connection.is_some() {
+        let Some(connection) = &mut self.connection else { return };
+        let written = self.outbox.next(value);
+        let lost = self.fault.lose_write.iter().find(|lost| written.is_some_and(|written| written.is(lost)));
+        connection.stalled |= lost.is_some_and(|lost| lost.and_all_after);
+        if lost.is_none() && !connection.stalled {
             self.host_value(now, value);
         }
     }
@@ -92,6 +100,7 @@ impl Device {
         if self.connection.take().is_some() {
             self.session += 1;
             self.assembly.clear();
+            self.outbox.leave();
             self.queue.clear();
             self.incoming.clear();
             self.outputs.clear();
@@ -115,7 +124,7 @@ impl Device {
     /// Cuts a message into notifications; none where nobody wants them (Zephyr `CONFIG_BT_GATT_ENFORCE_SUBSCRIPTION`).
     pub(super) fn notifications(&self, message: &[u8]) -> Vec<Vec<u8>> {
         match &self.connection {
-            Some(Connection { mtu, subscribed: true }) => {
+            Some(Connection { mtu, subscribed: true, .. }) => {
                 message.chunks(usize::from(mtu - ATT_OVERHEAD)).map(<[u8]>::to_vec).collect()
             }
             _ => Vec::new(),

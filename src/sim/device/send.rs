@@ -63,7 +63,7 @@ impl Device {
                 if self.dice.throw(self.fault.chatter) {
                     until = self.send_text("[00:00:01.234,000] <inf> app: a line of log\r\n", late);
                 }
-                let mut lines = tx_lines(&message);
+                let mut lines = tx_lines(&message, self.spec.framing);
                 if corrupt && let Some(line) = lines.first_mut() {
                     self.flip_a_bit(line);
                 }

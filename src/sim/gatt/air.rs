@@ -2,6 +2,7 @@
 //! there is no radio. In tokio's time.
 
 use std::collections::{BTreeMap, HashSet};
+use std::future::pending;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -275,6 +276,12 @@ impl Peripheral for AirPeripheral {
             let _ = events.send(lost).await;
         });
         Ok(receiver)
+    }
+
+    /// Waits for ever where the device does not get to know, as for a response that does not come.
+    async fn resubscribe(&self) -> Result<(), LinkError> {
+        let Connected { client, .. } = self.connected()?;
+        if client.subscribe(false) && client.subscribe(true) { Ok(()) } else { pending().await }
     }
 
     async fn write(&self, data: &[u8], _with_response: bool) -> Result<(), LinkError> {

@@ -39,12 +39,10 @@ impl GattClient {
         device.session() == self.session
     }
 
-    /// Asks for notifications, or for no more of them.
-    pub fn subscribe(&self, on: bool) {
+    /// Asks for notifications, or for no more of them; gives whether the device got to know.
+    pub fn subscribe(&self, on: bool) -> bool {
         let mut device = self.cell.device();
-        if device.session() == self.session {
-            device.central_subscribes(self.cell.now(), on);
-        }
+        device.session() == self.session && device.central_subscribes(self.cell.now(), on)
     }
 
     /// Writes a value without response. It goes nowhere where the connection is lost.

@@ -124,7 +124,9 @@ fn take(cell: &Cell, line: FromRadio, told: &mut Option<Told>) {
         FromRadio::Mtu(mtu) => {
             device.central_exchanges_mtu(now, mtu);
         }
-        FromRadio::Subscribed(on) => device.central_subscribes(now, on),
+        FromRadio::Subscribed(on) => {
+            device.central_subscribes(now, on);
+        }
         FromRadio::Write(value) => device.central_writes(now, &value),
     }
 }

@@ -6,8 +6,9 @@ use super::{Answer, Body, Effects, Refused, SmpError};
 use crate::sim::fault::FaultSpec;
 use crate::sim::firmware::ImageInfo;
 use crate::sim::flash::Flash;
-use crate::sim::mcuboot::{MarkError, SwapType};
-use crate::sim::spec::SimSpec;
+use crate::sim::mcuboot::MarkError;
+use crate::sim::next_boot::NextBoot;
+use crate::sim::spec::{BootMode, SimSpec};
 use crate::smp::{Op, group};
 
 /// Errors of the image group (Zephyr `enum img_mgmt_err_code_t`).
@@ -30,6 +31,8 @@ pub(in crate::sim) enum ImageError {
     InvalidImageHeaderMagic = 23,
     /// `IMG_MGMT_ERR_INVALID_HASH`.
     InvalidHash = 24,
+    /// `IMG_MGMT_ERR_INVALID_FLASH_ADDRESS`.
+    InvalidFlashAddress = 25,
     /// `IMG_MGMT_ERR_VERSION_GET_FAILED`.
     VersionGetFailed = 26,
     /// `IMG_MGMT_ERR_CURRENT_VERSION_IS_NEWER`.
@@ -58,34 +61,6 @@ impl From<ImageError> for Refused {
     }
 }
 
-/// What the next reset will start (`enum img_mgmt_next_boot_type`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum NextBoot {
-    Normal,
-    Test,
-    Revert,
-}
-
-/// The slot that runs after the next reset, and how. The primary slot is always the active one.
-fn next_boot(flash: &Flash) -> (usize, NextBoot) {
-    match flash.swap_type() {
-        SwapType::None => (0, NextBoot::Normal),
-        SwapType::Perm => (1, NextBoot::Normal),
-        SwapType::Test => (1, NextBoot::Test),
-        SwapType::Revert => (1, NextBoot::Revert),
-    }
-}
-
-/// Whether a slot may not be erased or uploaded to (`img_mgmt_slot_in_use`).
-fn slot_in_use(spec: &SimSpec, flash: &Flash, slot: usize) -> bool {
-    let (next, how) = next_boot(flash);
-    if slot == next && how == NextBoot::Revert {
-        return true;
-    }
-    let pending = (slot == next && how == NextBoot::Test) || (next != 0 && how == NextBoot::Normal);
-    (pending && !spec.allow_erase_pending) || slot == 0
-}
-
 /// The image group and its memory, which a reset clears.
 #[derive(Debug, Default)]
 pub(in crate::sim) struct ImageGroup {
@@ -107,9 +82,13 @@ impl ImageGroup {
                 list(flash, fault, answer);
                 Ok(Effects::default())
             }
+            // Without marks the command is not there.
+            (Op::Write, 0) if matches!(spec.mode, BootMode::DirectXip | BootMode::RamLoad) => {
+                Err(SmpError::NotSupported.into())
+            }
             (Op::Write, 0) => write_state(flash, fault, &Body::read(payload)?, answer),
             (Op::Write, 1) => {
-                let free = flash.slot_count() == 2 && !slot_in_use(spec, flash, 1);
+                let free = flash.free_slot(spec.allow_erase_pending);
                 self.upload.handle((spec, fault), flash, free, &Body::read(payload)?, answer)
             }
             (Op::Write, 5) => self.erase(spec, flash, &Body::read(payload)?, answer),
@@ -128,9 +107,9 @@ impl ImageGroup {
         body: &Body,
         answer: &mut Answer,
     ) -> Result<Effects, Refused> {
-        let slot = body.u32("slot")?.map_or(1, |slot| slot as usize);
+        let slot = body.u32("slot")?.map_or(usize::from(flash.active == 0), |slot| slot as usize);
         // A slot without a whole image is erased whatever its trailer says.
-        if flash.info(slot).is_ok() && slot_in_use(spec, flash, slot) {
+        if flash.info(slot).is_ok() && flash.in_use(slot, spec.allow_erase_pending) {
             return Err(ImageError::NoFreeSlot.into());
         }
         self.upload.forget();
@@ -148,13 +127,14 @@ impl ImageGroup {
 }
 
 fn list(flash: &Flash, fault: &FaultSpec, answer: &mut Answer) {
-    let (next, how) = next_boot(flash);
+    let (next, how) = flash.next_boot();
+    let moves = next != flash.active;
     answer.list("images");
     for slot in 0..flash.slot_count() {
         let Ok(info) = flash.info(slot) else { continue };
-        let active = slot == 0;
-        let pending = !active && next == 1 && how != NextBoot::Revert;
-        let confirmed = active == (how != NextBoot::Revert) && (active || next == 1);
+        let active = slot == flash.active;
+        let pending = !active && moves && how != NextBoot::Revert;
+        let confirmed = if active { how != NextBoot::Revert } else { moves && how == NextBoot::Revert };
         answer.entry();
         answer.number("slot", slot as u64);
         answer.text("version", &info.version.to_string());
@@ -174,7 +154,7 @@ fn list(flash: &Flash, fault: &FaultSpec, answer: &mut Answer) {
 fn shown_hash(info: &ImageInfo, flash: &Flash, slot: usize, fault: &FaultSpec) -> Vec<u8> {
     let mut hash = info.hash.clone();
     if fault.wrong_hash
-        && slot == 0
+        && slot == flash.active
         && flash.is_updated()
         && let Some(byte) = hash.first_mut()
     {
@@ -192,7 +172,7 @@ fn write_state(
     let hash = body.bytes("hash")?.unwrap_or_default();
     let confirm = body.bool("confirm")?.unwrap_or(false);
     let slot = match hash.len() {
-        0 if confirm => 0,
+        0 if confirm => flash.active,
         len if len == flash.hash.len() => (0..flash.slot_count())
             .find(|&slot| flash.info(slot).is_ok_and(|info| info.hash == hash))
             .ok_or(ImageError::HashNotFound)?,
@@ -205,20 +185,23 @@ fn write_state(
 
 /// `img_mgmt_set_next_boot_slot`.
 fn set_next_boot(flash: &mut Flash, fault: &FaultSpec, slot: usize, confirm: bool) -> Result<(), ImageError> {
-    if !confirm && slot == 0 {
+    let active = flash.active;
+    if !confirm && slot == active {
         return Err(ImageError::TestToActiveDenied);
     }
-    let (next, how) = next_boot(flash);
+    let (next, how) = flash.next_boot();
     match how {
+        // There the server asks nothing further.
+        _ if flash.mode == BootMode::DirectXipWithRevert => {}
         NextBoot::Test if !confirm && slot == next => return Ok(()),
         NextBoot::Test => return Err(ImageError::ImageAlreadyPending),
         NextBoot::Normal if confirm && slot == next => return Ok(()),
-        NextBoot::Normal if next != 0 => return Err(ImageError::ImageAlreadyPending),
+        NextBoot::Normal if next != active => return Err(ImageError::ImageAlreadyPending),
         NextBoot::Revert if confirm && slot == next => return Ok(()),
         NextBoot::Revert if !confirm => return Err(ImageError::ImageAlreadyPending),
         NextBoot::Normal | NextBoot::Revert => {}
     }
-    if fault.forget_confirm && slot == 0 {
+    if fault.forget_confirm && slot == active {
         return Ok(());
     }
     flash.mark(slot, confirm).map_err(|error| match error {
@@ -236,7 +219,7 @@ fn slot_info(flash: &Flash, answer: &mut Answer) {
         answer.entry();
         answer.number("slot", slot as u64);
         answer.number("size", flash.slot_size.into());
-        if slot == 1 {
+        if slot != flash.active {
             answer.number("upload_image_id", 0);
         }
         answer.close();

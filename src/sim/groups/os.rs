@@ -128,7 +128,7 @@ pub(in crate::sim) fn os(
             match query.as_deref() {
                 None => answer.text("bootloader", "MCUboot"),
                 Some("mode") => {
-                    answer.number("mode", spec.mode.number().into());
+                    answer.signed("mode", spec.mode.number());
                     if spec.no_downgrade {
                         answer.bool("no-downgrade", true);
                     }

@@ -5,8 +5,8 @@ use sha2::{Digest, Sha256};
 use super::image::ImageError;
 use super::{Answer, Body, Effects, Refused};
 use crate::sim::fault::FaultSpec;
-use crate::sim::firmware::{IMAGE_HEADER_LEN, IMAGE_MAGIC, Version};
-use crate::sim::flash::{Flash, PAGE};
+use crate::sim::firmware::{Header, IMAGE_HEADER_LEN};
+use crate::sim::flash::{Flash, PAGE, Slot};
 use crate::sim::spec::{BootMode, SimSpec};
 
 /// Longest `sha` that the server takes, in bytes (`IMG_MGMT_DATA_SHA_LEN`).
@@ -20,6 +20,8 @@ pub(super) struct Upload {
     offset: u32,
     /// Length of the whole file, in bytes.
     size: u32,
+    /// Where it goes.
+    slot: usize,
     sha: Vec<u8>,
 }
 
@@ -29,12 +31,12 @@ impl Upload {
         *self = Self::default();
     }
 
-    /// One chunk. `free` says whether the secondary slot may be written.
+    /// One chunk. `free` is the slot that may be written.
     pub(super) fn handle(
         &mut self,
         (spec, fault): (&SimSpec, &FaultSpec),
         flash: &mut Flash,
-        free: bool,
+        free: Option<usize>,
         body: &Body,
         answer: &mut Answer,
     ) -> Result<Effects, Refused> {
@@ -62,8 +64,7 @@ impl Upload {
     }
 
     fn matches(&self, flash: &Flash) -> bool {
-        let slot = &flash.slots[1];
-        let whole = slot.data().get(..self.size as usize);
+        let whole = flash.slots.get(self.slot).and_then(|slot| slot.data().get(..self.size as usize));
         whole.is_some_and(|whole| Sha256::digest(whole)[..] == self.sha)
     }
 
@@ -71,22 +72,23 @@ impl Upload {
         &mut self,
         spec: &SimSpec,
         flash: &mut Flash,
-        free: bool,
+        free: Option<usize>,
         mut chunk: Chunk,
     ) -> Result<Effects, Refused> {
         let offset = chunk.offset.ok_or(ImageError::InvalidOffset.because("header malformed"))?;
         let mut effects = Effects::default();
         if offset == 0 {
-            let size = chunk.check_first(flash, free, self)?;
-            let Some(size) = size else { return Ok(effects) };
-            *self = Self { active: true, offset: 0, size, sha: std::mem::take(&mut chunk.sha) };
+            let Some((size, slot)) = chunk.check_first(spec, flash, free, self)? else { return Ok(effects) };
+            *self = Self { active: true, offset: 0, size, slot, sha: std::mem::take(&mut chunk.sha) };
             if spec.image_check && self.sha.len() == SHA_LEN && self.matches(flash) {
                 self.offset = size;
                 effects.upload_done = true;
                 return Ok(effects);
             }
-            effects.erased = erase_for(flash, size);
-            flash.slots[1].start_image(spec.mode == BootMode::SwapOffset);
+            if let Some(slot) = flash.slots.get_mut(slot) {
+                effects.erased = erase_for(slot, size);
+                slot.start_image(spec.mode == BootMode::SwapOffset);
+            }
         } else if offset != self.offset {
             return Ok(effects);
         } else if u64::from(offset) + chunk.data.len() as u64 > u64::from(self.size) {
@@ -97,7 +99,9 @@ impl Upload {
             let align = spec.write_align as usize;
             chunk.data.truncate(chunk.data.len() / align * align);
         }
-        flash.slots[1].append(&chunk.data);
+        if let Some(slot) = flash.slots.get_mut(self.slot) {
+            slot.append(&chunk.data);
+        }
         flash.written += chunk.data.len() as u64;
         effects.written = chunk.data.len() as u64;
         self.offset += u32::try_from(chunk.data.len()).unwrap_or(0);
@@ -107,11 +111,11 @@ impl Upload {
 }
 
 /// Erases what an image of `size` bytes needs, as far as anything is there; gives the bytes erased.
-fn erase_for(flash: &mut Flash, size: u32) -> u64 {
-    if flash.slots[1].is_empty() {
+fn erase_for(slot: &mut Slot, size: u32) -> u64 {
+    if slot.is_empty() {
         return 0;
     }
-    flash.slots[1].erase();
+    slot.erase();
     // The pages of the image, and the one with the trailer.
     u64::from(size.div_ceil(PAGE) + 1) * u64::from(PAGE)
 }
@@ -126,38 +130,43 @@ struct Chunk {
 }
 
 impl Chunk {
-    /// Checks a first chunk, in Zephyr's order. Gives the length of the file, or `None` where the upload under way goes
-    /// on.
-    fn check_first(&self, flash: &Flash, free: bool, running: &Upload) -> Result<Option<u32>, Refused> {
+    /// Checks a first chunk, in Zephyr's order. Gives the length of the file and its slot, or `None` where the
+    /// upload under way goes on.
+    fn check_first(
+        &self,
+        spec: &SimSpec,
+        flash: &Flash,
+        free: Option<usize>,
+        running: &Upload,
+    ) -> Result<Option<(u32, usize)>, Refused> {
         let malformed = "header malformed";
         let Some(header) = self.data.first_chunk::<IMAGE_HEADER_LEN>() else {
             return Err(ImageError::InvalidImageHeader.because(malformed));
         };
         let size = self.size.ok_or(ImageError::InvalidLength.because(malformed))?;
-        if header[..4] != IMAGE_MAGIC.to_le_bytes() {
+        let Some(header) = Header::read(header) else {
             return Err(ImageError::InvalidImageHeaderMagic.because("magic mismatch"));
-        }
+        };
         if self.sha.len() > SHA_LEN {
             return Err(ImageError::InvalidHash.into());
         }
         if running.active && !self.sha.is_empty() && self.sha == running.sha {
             return Ok(None);
         }
-        if !free {
-            return Err(ImageError::NoFreeSlot.because("no slot"));
-        }
+        let slot = free.ok_or(ImageError::NoFreeSlot.because("no slot"))?;
         if size > flash.slot_size {
             return Err(ImageError::TooLarge.because("img too large"));
         }
+        let in_place = matches!(spec.mode, BootMode::DirectXip | BootMode::DirectXipWithRevert);
+        if in_place && spec.reject_mismatched_slot && !flash.is_at_home(slot, header) {
+            return Err(ImageError::InvalidFlashAddress.because("img addr mismatch"));
+        }
         if self.upgrade {
-            let current = flash.info(0).map_err(|_| ImageError::VersionGetFailed)?.version;
-            let &[_, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, major, minor, r0, r1, ..] =
-                header;
-            let new = Version { major, minor, revision: u16::from_le_bytes([r0, r1]), build: 0 };
-            if !new.is_newer_than(current) {
+            let current = flash.info(flash.active).map_err(|_| ImageError::VersionGetFailed)?.version;
+            if !header.version.is_newer_than(current) {
                 return Err(ImageError::CurrentVersionIsNewer.because("downgrade"));
             }
         }
-        Ok(Some(size))
+        Ok(Some((size, slot)))
     }
 }

@@ -70,7 +70,8 @@ pub enum DecodeError {
 /// # Errors
 /// Only where a value cannot be put into CBOR at all, which none of this crate's messages do.
 pub fn encode_body<T: Serialize>(message: &T) -> Result<Vec<u8>, EncodeError> {
-    let mut out = Vec::new();
+    // Room for everything but long strings, which make room for themselves at once.
+    let mut out = Vec::with_capacity(64);
     ciborium::into_writer(message, &mut out).map_err(|error| EncodeError::Unencodable(error.to_string()))?;
     Ok(out)
 }

@@ -143,6 +143,11 @@ pub struct UploadResponse {
     pub matches: Option<bool>,
 }
 
+impl UploadChunk<'_> {
+    /// Bytes that `upgrade` takes after `data`: its key, and a truth value (RFC 8949, 3.3).
+    pub(crate) const UPGRADE_LEN: usize = 1 + "upgrade".len() + 1;
+}
+
 impl Request for UploadChunk<'_> {
     const OP: Op = Op::Write;
     const GROUP: u16 = group::IMAGE;
@@ -199,6 +204,9 @@ pub struct SlotInfoSlot {
     /// Size of the slot, in bytes; not sent where it could not be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<u64>,
+    /// Why the slot could not be read: a negative errno of the server's; not sent where it could.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rc: Option<i64>,
     /// Image number to upload to for this slot; not sent for a slot that takes no upload.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upload_image_id: Option<u32>,

@@ -28,6 +28,8 @@ pub(super) struct InFlight {
     pub(super) early: u32,
     /// Its bytes are sent in another chunk: its answer matters only for telling that it left the server's buffers.
     pub(super) void: bool,
+    /// Nothing else was on its way when it was sent.
+    pub(super) alone: bool,
 }
 
 /// A message that may lie in the server's buffers.

@@ -9,11 +9,16 @@
 //!
 //! It ends: offsets that do not advance, go back or start again are each counted against a limit, a chunk is repeated
 //! as often as the configuration says, and between those the offset grows towards the file's end.
+//!
+//! Here is what is sent when; what answers and silence mean lies below.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::flight::{Flights, InFlight};
+use super::pace::Meter;
 use super::parts::{Ranges, layout};
 use super::types::{
     Action, ChunkId, ChunkRequest, LinkMemory, ListOutcome, Progress, UploadConfig, UploadError, UploadStats,
@@ -21,11 +26,12 @@ use super::types::{
 use super::waiting::{Due, Situation, Waiting};
 use super::window::Window;
 use crate::smp::chunk::Layout;
-use crate::smp::errors::{DeviceError, ResponseError};
 use crate::smp::exchange::{ExchangeError, Policy};
-use crate::smp::message::image::{UploadChunk, UploadResponse};
-use crate::smp::message::{DecodeError, EncodeError};
-use crate::smp::{Answer, RawRequest, RequestId, Time};
+use crate::smp::message::EncodeError;
+use crate::smp::message::image::UploadChunk;
+use crate::smp::{Answer, RawRequest, Time};
+
+mod answers;
 
 /// Why the image list is looked at.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,7 +66,8 @@ enum List {
 /// The upload of one image. See [`Action`] for how to drive it.
 #[derive(Debug)]
 pub struct Upload {
-    bytes: Arc<[u8]>,
+    /// The whole image: chunks in flight are slices of it.
+    bytes: Bytes,
     sha256: [u8; 32],
     config: UploadConfig,
     layout: Layout,
@@ -86,6 +93,7 @@ pub struct Upload {
     first_sent: Option<Time>,
     first_success: Option<Time>,
     sent: Ranges,
+    meter: Meter,
     stats: UploadStats,
 }
 
@@ -104,7 +112,7 @@ impl Upload {
         }
         let layout = layout(&config, bytes.len(), config.max_message)?;
         Ok(Self {
-            bytes,
+            bytes: Bytes::from_owner(bytes),
             sha256,
             window: Window::new(config.window, config.adaptive, config.memory.window),
             waiting: Waiting::new(&config),
@@ -126,6 +134,7 @@ impl Upload {
             first_sent: None,
             first_success: None,
             sent: Ranges::default(),
+            meter: Meter::default(),
             stats: UploadStats::default(),
         })
     }
@@ -213,6 +222,9 @@ impl Upload {
             Ok(answer) => {
                 self.flights.answered(Some(id), now);
                 self.waiting.answered(now, &chunk, self.bytes.len());
+                if chunk.alone && chunk.sends == 1 && chunk.start != 0 && chunk.end != self.bytes.len() {
+                    self.stats.pace.went_alone(now.saturating_sub(chunk.first_sent));
+                }
                 let response = answer.decode::<UploadChunk<'_>>();
                 if chunk.void {
                     return self.handle_void(now, response.ok());
@@ -290,12 +302,13 @@ impl Upload {
     fn send_next(&mut self, now: Time) -> Result<ChunkRequest, UploadError> {
         let offset = self.next;
         let end = offset + self.layout.data_len(offset);
-        let data = self.bytes.get(offset..end).unwrap_or_default();
+        let end = end.min(self.bytes.len());
+        let data = self.bytes.slice(offset.min(end)..end);
+        let len = data.len();
         let request = self.request(offset, data)?;
         let id = ChunkId(self.next_id);
         self.next_id += 1;
         let first = offset == 0;
-        let len = data.len();
         self.first_sent.get_or_insert(now);
         let new_bytes = self.sent.add(offset, end);
         self.stats.bytes += new_bytes;
@@ -318,18 +331,20 @@ impl Upload {
             regular: 0,
             early: 0,
             void: false,
+            alone: self.flights.sendings() == 0,
         };
         let within = self.waiting.proven(&chunk, self.bytes.len());
         self.flights.sent(Some(id), now, within);
         self.flights.chunks.push(chunk);
         self.stats.window = self.stats.window.max(self.flights.chunks.len());
         self.next = end;
-        Ok(ChunkRequest { id, request, policy: self.waiting.patience(within), offset, len })
+        Ok(ChunkRequest { id, request, policy: self.waiting.patience(within), within, offset, len })
     }
 
     /// Sends the oldest chunk again. What was sent after it is not answered either: it goes again in its turn.
     fn repeat(&mut self, now: Time, id: ChunkId, regular: bool) -> Action {
         self.window.lost();
+        self.meter.disturbed();
         self.flights.void_all(Some(id));
         let len = self.bytes.len();
         let Some(chunk) = self.flights.get_mut(id) else { return Action::Wait(None) };
@@ -337,10 +352,12 @@ impl Upload {
         chunk.last_sent = now;
         *(if regular { &mut chunk.regular } else { &mut chunk.early }) += 1;
         self.next = chunk.end;
+        let first = chunk.start == 0;
         let within = self.waiting.proven(chunk, len);
         self.waiting.repeated();
         self.flights.sent(Some(id), now, within);
         self.stats.resent_chunks += 1;
+        self.stats.resent_first += u64::from(first);
         self.stats.chunks += 1;
         Action::Repeat(id)
     }
@@ -360,7 +377,7 @@ impl Upload {
         })
     }
 
-    fn request(&self, offset: usize, data: &[u8]) -> Result<RawRequest, EncodeError> {
+    fn request(&self, offset: usize, data: Bytes) -> Result<RawRequest, EncodeError> {
         let number = |value: usize| u32::try_from(value).map_err(|_| EncodeError::TooLong(value));
         let first = offset == 0;
         let chunk = UploadChunk {
@@ -368,214 +385,10 @@ impl Upload {
             len: if first { Some(number(self.bytes.len())?) } else { None },
             off: number(offset)?,
             sha: (first && self.layout.sha).then_some(self.sha256.as_slice()),
-            data,
+            data: &[],
             upgrade: (first && self.layout.upgrade).then_some(true),
         };
-        Ok(RawRequest::new(&chunk)?.with_version(self.config.version))
-    }
-
-    /// The answer to a chunk of no use tells at most that the server got further than it seemed.
-    fn handle_void(&mut self, now: Time, response: Option<UploadResponse>) {
-        let Some(response) = response.filter(|_| self.state == State::Running) else { return };
-        let offset = response.off.and_then(|offset| usize::try_from(offset).ok());
-        let Some(offset) = offset.filter(|offset| *offset > self.acked && *offset <= self.bytes.len()) else {
-            return;
-        };
-        if response.matches == Some(false) {
-            return self.fail(UploadError::Mismatch);
-        }
-        self.note_answer(now, true);
-        if offset == self.bytes.len() {
-            self.finish();
-        } else {
-            self.advance(now, offset);
-        }
-    }
-
-    fn handle_response(&mut self, now: Time, chunk: &InFlight, response: &UploadResponse) {
-        let len = self.bytes.len();
-        if response.matches.is_some() {
-            self.stats.matched = response.matches;
-        }
-        if response.matches == Some(false) {
-            return self.fail(UploadError::Mismatch);
-        }
-        // A success without an offset says nothing of what was written.
-        let Some(offset) = response.off else { return self.stall(None) };
-        let Some(offset) = usize::try_from(offset).ok().filter(|offset| *offset <= len) else {
-            return self.fail(UploadError::OffsetBeyondEnd { offset, len });
-        };
-        if offset == len {
-            return self.finish();
-        }
-        if offset > self.acked {
-            if self.acked == 0 && offset > chunk.end {
-                self.stats.resumed_at = Some(offset);
-            }
-            self.advance(now, offset);
-        } else if offset == self.acked || (chunk.acked.max(1)..self.acked).contains(&offset) {
-            // Also what was true when the chunk was sent: its answer was overtaken.
-            self.window.lost();
-            self.stall(None);
-        } else if offset == 0 && self.last_sent {
-            self.look(Look::Forgotten);
-        } else if offset == 0 {
-            self.restart();
-        } else {
-            self.regressions += 1;
-            if self.regressions > self.config.limits.regressions {
-                let (from, times) = (self.acked, self.regressions);
-                return self.fail(UploadError::WentBack { from, to: offset, times });
-            }
-            self.window.lost();
-            self.acked = offset;
-            self.go_to(offset);
-        }
-    }
-
-    /// The server has everything before `offset`. Chunks in flight that lie there need no answer any more; the rest stay
-    /// in flight where they go on from there.
-    fn advance(&mut self, now: Time, offset: usize) {
-        let first = self.acked == 0;
-        self.acked = offset;
-        self.taken = true;
-        self.stalls = 0;
-        self.busy = 0;
-        self.waiting.progressed();
-        for chunk in self.flights.chunks.iter_mut().filter(|chunk| chunk.end <= offset) {
-            chunk.void = true;
-        }
-        let goes_on_at = self.flights.oldest().map_or(self.next, |chunk| chunk.start);
-        if first {
-            self.window.begin(now);
-        } else if goes_on_at == offset {
-            self.window.answered(now);
-        } else if self.flights.oldest().is_some() {
-            self.window.lost();
-        }
-        if goes_on_at != offset {
-            self.go_to(offset);
-        }
-    }
-
-    fn handle_refusal(&mut self, now: Time, chunk: &InFlight, error: ResponseError) {
-        match error.source {
-            // Servers that cut a message that is too long, as over UDP, say that it is damaged.
-            DecodeError::Device(device) if device.is_corrupt() && self.may_shrink() => self.shrink(),
-            DecodeError::Device(device) if device.is_busy() => self.pause(now, chunk, device),
-            DecodeError::Device(error) => {
-                let request = RequestId::of::<UploadChunk<'_>>();
-                self.fail(UploadError::Device { request, offset: chunk.start, error });
-            }
-            DecodeError::Malformed(_) | DecodeError::Trailing { .. } => self.stall(Some(error)),
-        }
-    }
-
-    fn handle_silence(&mut self, chunk: &InFlight, error: ExchangeError) {
-        if let ExchangeError::NoAnswer { .. } = error {
-            if self.may_shrink() {
-                return self.shrink();
-            }
-            // Also where an earlier chunk is silent: the answers to all of the last ones may be lost.
-            if chunk.end == self.bytes.len() || self.last_sent {
-                return self.look(Look::Silence(error));
-            }
-        }
-        self.fail_unanswered(chunk.start, error);
-    }
-
-    /// Whether trouble may still be blamed on the length of the chunk, which is the first one then.
-    fn may_shrink(&self) -> bool {
-        !self.taken
-            && self.stats.shrunk_to.is_none()
-            && self.config.shrink_to.is_some_and(|smaller| smaller < self.layout.max_message)
-    }
-
-    fn shrink(&mut self) {
-        let Some(smaller) = self.config.shrink_to else { return };
-        match layout(&self.config, self.bytes.len(), smaller) {
-            Ok(layout) => {
-                self.layout = layout;
-                self.stats.shrunk_to = Some(smaller);
-                self.go_to(0);
-            }
-            Err(error) => self.fail(error),
-        }
-    }
-
-    /// The server took nothing of a chunk: send it again, so many times.
-    fn stall(&mut self, malformed: Option<ResponseError>) {
-        self.stalls += 1;
-        if self.stalls > self.config.limits.stalls {
-            let (offset, len, times) = (self.acked, self.bytes.len(), self.stalls);
-            return self.fail(
-                malformed.map_or(UploadError::NoProgress { offset, len, times }, UploadError::Malformed),
-            );
-        }
-        self.go_to(self.acked);
-    }
-
-    /// The server cannot take a chunk now: send it again later, and fewer at once.
-    fn pause(&mut self, now: Time, chunk: &InFlight, error: DeviceError) {
-        self.busy += 1;
-        if self.busy > self.config.limits.busy {
-            let request = RequestId::of::<UploadChunk<'_>>();
-            return self.fail(UploadError::Device { request, offset: chunk.start, error });
-        }
-        self.window.no_memory();
-        let factor = 1_u32 << (self.busy - 1).min(4);
-        self.state = State::Pausing(now.saturating_add(self.config.limits.busy_pause.saturating_mul(factor)));
-        self.go_to(self.acked);
-    }
-
-    fn restart(&mut self) {
-        self.stats.restarts += 1;
-        if self.stats.restarts > self.config.limits.restarts {
-            return self.fail(UploadError::Restarted { times: self.stats.restarts });
-        }
-        self.acked = 0;
-        self.last_sent = false;
-        self.state = State::Running;
-        self.go_to(0);
-    }
-
-    fn look(&mut self, look: Look) {
-        self.cancel_in_flight();
-        self.state = State::Looking(look);
-    }
-
-    /// Goes on from there; what is in flight is of no use any more.
-    fn go_to(&mut self, offset: usize) {
-        self.next = offset;
-        self.flights.void_all(None);
-    }
-
-    fn cancel_in_flight(&mut self) {
-        self.cancelled.extend(self.flights.chunks.drain(..).map(|chunk| chunk.id));
-    }
-
-    fn finish(&mut self) {
-        self.acked = self.bytes.len();
-        self.cancel_in_flight();
-        self.state = State::Done;
-    }
-
-    fn fail(&mut self, error: UploadError) {
-        self.cancel_in_flight();
-        self.state = State::Failed(error);
-    }
-
-    fn fail_unanswered(&mut self, offset: usize, error: ExchangeError) {
-        self.fail(UploadError::Unanswered { offset, len: self.bytes.len(), error });
-    }
-
-    fn note_answer(&mut self, now: Time, success: bool) {
-        let since = |then: Option<Time>| now.saturating_sub(then.unwrap_or(now));
-        self.stats.duration = since(self.first_sent);
-        if success && self.first_success.is_none() {
-            self.first_success = Some(now);
-            self.stats.erase = self.stats.duration;
-        }
-        self.stats.streaming = since(self.first_success);
+        let after = if chunk.upgrade.is_some() { UploadChunk::UPGRADE_LEN } else { 0 };
+        RawRequest::new(&chunk)?.with_version(self.config.version).with_shared(after, data)
     }
 }

@@ -69,6 +69,26 @@ fn window_shrinks_when_the_server_is_out_of_buffers() {
 }
 
 #[test]
+fn times_to_wait_are_proven_ones_or_longer_where_the_link_is_slow() {
+    let seconds = Duration::from_secs_f64;
+    for (trip, measured, expected) in
+        [(0.05, true, 0.3), (3.0, true, 3.0), (60.0, true, 20.0), (0.05, false, 2.5), (60.0, false, 2.5)]
+    {
+        let mut config = UploadConfig { sendings: 2, ..config() };
+        config.timeouts.measured = measured;
+        (0..100).for_each(|_| config.memory.round_trips.sample(seconds(trip)));
+        let mut upload = upload(&image(5000), config).expect("an upload");
+        let (first, until) = sent(&mut upload, Duration::ZERO);
+        // The first may have to erase the slot, and is resumed for nothing after a while.
+        assert_eq!(until, Some(seconds(if measured { 5.0 } else { 40.0 })));
+        upload.handle_outcome(Duration::ZERO, first[0].id, Ok(answer(&first[0], offset(first[0].len))));
+        let (_, until) = sent(&mut upload, Duration::ZERO);
+        let until = until.expect("a time").as_secs_f64();
+        assert!((until - expected).abs() < 0.01, "round trips of {trip} s: {until} s");
+    }
+}
+
+#[test]
 fn outcome_of_a_chunk_that_is_over_changes_nothing() {
     let image = image(2000);
     let mut upload = upload(&image, config()).expect("an upload");

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::pace::Pace;
 use super::rtt::RoundTrips;
 use super::window::WindowMemory;
 use crate::cause::{Cause, Class};
@@ -146,6 +147,8 @@ pub struct ChunkRequest {
     pub request: RawRequest,
     /// How long its answer counts. The upload itself says when to send it again.
     pub policy: Policy,
+    /// How long the server may work on it, by what the field has proven.
+    pub within: Duration,
     /// Where its data lies in the file, in bytes.
     pub offset: usize,
     /// Length of its data, in bytes.
@@ -212,6 +215,8 @@ pub struct UploadStats {
     pub chunks: u64,
     /// Chunks that were sent again.
     pub resent_chunks: u64,
+    /// Of these, the first one: the server may only have been erasing.
+    pub resent_first: u64,
     /// Largest message sent, in bytes, header included.
     pub largest_message: usize,
     /// Most chunks in flight at once.
@@ -228,6 +233,8 @@ pub struct UploadStats {
     pub seen_in_list: bool,
     /// Largest message after shrinking, in bytes, where silence forced it.
     pub shrunk_to: Option<usize>,
+    /// How fast answers came.
+    pub pace: Pace,
 }
 
 /// Why an upload ended without success.

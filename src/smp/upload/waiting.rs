@@ -3,7 +3,8 @@
 //!
 //! Two clocks run. The proven one is what the field has shown to be enough for any server: sendings at its pace count as
 //! the retries, and it alone gives up. The measured one, after the link's own round trips, puts repeats in between, as
-//! long as the server's buffers have room for them should the device be slow and nothing be lost.
+//! long as the server's buffers have room for them should the device be slow and nothing be lost. Where round trips are
+//! longer than what is proven, they move the proven clock too, up to a ceiling.
 
 use std::time::Duration;
 
@@ -20,6 +21,9 @@ const LOOK_AFTER: Duration = Duration::from_millis(500);
 /// After this the first chunk is sent again, where nothing is lost by doing so: servers erase the slot before they answer,
 /// most within this time.
 const FIRST_AFTER: Duration = Duration::from_secs(5);
+/// The longest time for one sending that round trips can ask for: what is proven for the slowest answer to a chunk besides
+/// the first.
+const CEILING: Duration = Duration::from_secs(20);
 /// Early repeats, or looks, for one chunk; each waits twice as long as the one before.
 const EARLY: u32 = 4;
 
@@ -89,18 +93,25 @@ impl Waiting {
 
     /// After this an answer in the middle of the file is not likely to come.
     pub(super) fn overdue(&self) -> Duration {
-        self.round_trips.timeout().map_or(self.timeouts.middle, |measured| measured.min(self.timeouts.middle))
+        let proven = self.or_measured(self.timeouts.middle);
+        self.round_trips.timeout().map_or(proven, |measured| measured.min(proven))
     }
 
-    /// The proven time for the answer to a chunk of a file of `len` bytes.
+    /// The proven time for the answer to a chunk of a file of `len` bytes; longer where the link's round trips are.
     pub(super) fn proven(&self, chunk: &InFlight, len: usize) -> Duration {
-        if chunk.start == 0 {
+        self.or_measured(if chunk.start == 0 {
             self.timeouts.first
         } else if chunk.end == len {
             self.timeouts.last
         } else {
             self.timeouts.middle
-        }
+        })
+    }
+
+    /// A proven time, or what the round trips ask for where that is more.
+    fn or_measured(&self, proven: Duration) -> Duration {
+        let measured = self.round_trips.timeout().filter(|_| self.timeouts.measured);
+        measured.map_or(proven, |measured| proven.max(measured.min(CEILING)))
     }
 
     /// How long the exchange keeps a request for whose answer `proven` is the time: longer than the upload does.

@@ -98,6 +98,13 @@ pub trait Peripheral: Send + Sync + fmt::Debug {
     /// [`not_paired`](super::not_paired) where the peripheral wants a bond, or where the connection is lost.
     async fn subscribe(&self) -> Result<mpsc::Receiver<PeripheralEvent>, LinkError>;
 
+    /// Has the notifications of a subscribed peripheral ended, and sent again: Zephyr's server drops a message of which
+    /// only a part came when its last subscriber leaves (`smp_bt_ccc_changed` in `smp_bt.c`). Events go on as before.
+    ///
+    /// # Errors
+    /// Where the peripheral does not take it, or the connection is lost.
+    async fn resubscribe(&self) -> Result<(), LinkError>;
+
     /// Writes to the SMP characteristic, at most MTU − 3 bytes.
     ///
     /// # Errors

@@ -25,6 +25,8 @@ pub(super) const SMALLEST_MTU: u16 = 23;
 /// How long one write may take to be handed on. Without response the system only queues it, and waits where its queue is
 /// full: a connection that moves nothing for this long is about to time out.
 const WRITE_WITHIN: Duration = Duration::from_secs(10);
+/// How long subscribing anew may take: two exchanges, where twenty fit at the slowest usual connection interval (100 ms).
+const RESUBSCRIBE_WITHIN: Duration = Duration::from_secs(4);
 /// How long a disconnect may take. BlueZ waits 2 s by itself before it lets a connection go.
 const DISCONNECT_WITHIN: Duration = Duration::from_secs(5);
 /// How long closing a link waits for its end. It goes on without anybody waiting.
@@ -94,6 +96,14 @@ impl BleLink {
     }
 }
 
+/// A message in writes of at most `write_len` bytes: a full one, then shorter ones. Zephyr's server takes whatever comes for
+/// the rest of a message of which a write was lost, and refuses what is longer than that rest. With writes of one length the
+/// next message's first would fill the gap, its header written into the image; as it is, it never fits.
+fn pieces(message: &[u8], write_len: usize) -> impl Iterator<Item = &[u8]> {
+    let (first, rest) = message.split_at(message.len().min(write_len));
+    std::iter::once(first).chain(rest.chunks((write_len - 1).max(1)))
+}
+
 #[async_trait]
 impl Link for BleLink {
     async fn send(&mut self, message: &[u8]) -> Result<(), LinkError> {
@@ -106,7 +116,7 @@ impl Link for BleLink {
         }
         let Some(hold) = &self.hold else { return Err(disconnected(&self.name, "it was closed")) };
         wire::message(Direction::Sent, &self.name, message);
-        for piece in message.chunks(self.write_len) {
+        for piece in pieces(message, self.write_len) {
             let write = hold.peripheral.write(piece, self.with_response);
             if let Err(error) = limited("take a write", WRITE_WITHIN, write).await {
                 return Err(self.died(error));
@@ -154,6 +164,21 @@ impl Link for BleLink {
             framing: Framing::Gatt { write_len: self.write_len },
             survives_reset: false,
         }
+    }
+
+    async fn forget_parts(&mut self) -> Result<(), LinkError> {
+        if let Some(error) = &self.dead {
+            return Err(error.clone());
+        }
+        let Some(hold) = &self.hold else { return Err(disconnected(&self.name, "it was closed")) };
+        wire::note(&self.name, "subscribing anew: the device may hold a part of a message");
+        let resubscribed = limited("subscribe anew", RESUBSCRIBE_WITHIN, hold.peripheral.resubscribe());
+        if let Err(error) = resubscribed.await {
+            return Err(self.died(error));
+        }
+        // Of an answer that was cut off, the rest does not come.
+        self.reassembly = Reassembly::default();
+        Ok(())
     }
 
     async fn close(mut self: Box<Self>) {

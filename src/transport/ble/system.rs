@@ -365,6 +365,14 @@ impl Peripheral for SystemPeripheral {
         Ok(self.pump(notifications, events))
     }
 
+    async fn resubscribe(&self) -> Result<(), LinkError> {
+        let characteristic = self.smp()?;
+        let failed = |error| classify(&error, &self.address);
+        // The stream of notifications is the peripheral's and goes on.
+        self.peripheral.unsubscribe(&characteristic).await.map_err(failed)?;
+        self.peripheral.subscribe(&characteristic).await.map_err(failed)
+    }
+
     async fn write(&self, data: &[u8], with_response: bool) -> Result<(), LinkError> {
         let characteristic = self.smp()?;
         let kind = if with_response { WriteType::WithResponse } else { WriteType::WithoutResponse };

@@ -3,12 +3,14 @@
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::time::{sleep, timeout};
 
+use super::super::framing::{FramingMemory, safe_console_message};
 use super::*;
+use crate::plan::FramingChoice;
+use crate::smp::console;
 
 async fn link_over(stream: DuplexStream) -> StreamLink<DuplexStream> {
-    let framing = StreamFraming::console(128);
-    let properties = framing.properties(None, true);
-    StreamLink::start(stream, |stream, _| drop(stream), framing, properties, "test:1".to_owned())
+    let framing = StreamFraming::new(FramingChoice::Console, 128, &FramingMemory::default());
+    StreamLink::start(stream, |stream, _| drop(stream), framing, (None, true), "test:1".to_owned())
         .await
         .unwrap()
 }
@@ -128,9 +130,8 @@ impl AsyncWrite for FailsOnce {
 #[cfg(unix)]
 #[tokio::test(start_paused = true)]
 async fn a_link_that_broke_once_stays_broken() {
-    let framing = StreamFraming::console(128);
-    let properties = framing.properties(None, true);
-    let mut link = StreamLink::start(FailsOnce(false), |_, _| (), framing, properties, "test:1".to_owned())
+    let framing = StreamFraming::new(FramingChoice::Console, 128, &FramingMemory::default());
+    let mut link = StreamLink::start(FailsOnce(false), |_, _| (), framing, (None, true), "test:1".to_owned())
         .await
         .unwrap();
     link.stream = Some(FailsOnce(true));

@@ -1,22 +1,20 @@
-//! How much of the wire an upload uses, and what a fleet costs against one device. Prints ratios from one run on one
-//! machine; nothing here passes or fails.
+//! How much of the wire an upload uses.
 //!
 //! The limit is that of `smp::chunk::limit_bytes_per_s`: baud / 10 × image bytes ÷ wire bytes of a full frame; with latency
 //! also what the server's buffers allow: one less than it has, each for a round trip over the wire and back. The erase
 //! before the first answer does not count.
-#![expect(clippy::print_stdout, reason = "the table is what a bench is for")]
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use flashfleet::actors::{Run, in_system};
+use flashfleet::actors::in_system;
 use flashfleet::client::{Client, ClientOptions, Conversation, UploadRequest};
-use flashfleet::image::{Image, ImageBuilder, ImageSet};
-use flashfleet::plan::{Expect, Plan, Step, Target};
-use flashfleet::report::Outcome;
+use flashfleet::image::{Image, ImageBuilder};
 use flashfleet::sim::{Fleet, SimSpec};
 use flashfleet::smp::chunk::Layout;
 use flashfleet::smp::console;
+
+use crate::table::{Figure, Table, Target};
 
 fn image(size: usize) -> Arc<Image> {
     let payload: Vec<u8> = (0..size).map(|n| n.to_le_bytes()[0]).collect();
@@ -25,25 +23,37 @@ fn image(size: usize) -> Arc<Image> {
     )
 }
 
-fn main() {
-    println!("| link | each way | buffers | image | in flight | rate | limit | share |");
-    println!("| --- | --- | --- | --- | --- | --- | --- | --- |");
-    for latency_ms in [0, 20] {
-        for (baud, size) in [(115_200_u32, 64 * 1024), (1_000_000, 256 * 1024)] {
-            for buf_size in [384, 1024, 2048] {
-                for window in [Some(1), None] {
-                    share(baud, latency_ms, buf_size, size, window);
-                }
-            }
+/// The sizes of the server's buffers, in bytes.
+const BUFFERS: [u32; 3] = [384, 1024, 2048];
+
+pub(crate) fn run(table: &mut Table) -> Result<(), String> {
+    for (latency_ms, target) in [(0, 0.97), (20, 0.95)] {
+        for (baud, size) in [(115_200_u32, 32 * 1024), (1_000_000, 256 * 1024)] {
+            let shares = BUFFERS.map(|buf_size| share(baud, latency_ms, buf_size, size));
+            let least = shares.iter().map(|share| share.share).fold(f64::INFINITY, f64::min);
+            let each = shares.iter().zip(BUFFERS).map(|(share, buf_size)| {
+                format!("{buf_size}: {:.3}, {:.0} of {:.0} bytes/s", share.share, share.rate, share.limit)
+            });
+            let each: Vec<String> = each.collect();
+            let latency = if latency_ms == 0 { String::new() } else { format!(", {latency_ms} ms each way") };
+            table.add(Figure {
+                what: &format!("share of the limit, {baud} baud{latency}"),
+                target: Some(Target::AtLeast(target)),
+                measured: least,
+                unit: "",
+                decimals: 3,
+                how: format!("least of 4 buffers of {}", each.join("; ")),
+            });
         }
     }
-    println!();
-    println!("| devices | wall time | against one |");
-    println!("| --- | --- | --- |");
-    let one = fleet(1);
-    println!("| 1 | {:.2} s | 1.00 |", one.as_secs_f64());
-    let many = fleet(64);
-    println!("| 64 | {:.2} s | {:.2} |", many.as_secs_f64(), many.as_secs_f64() / one.as_secs_f64());
+    Ok(())
+}
+
+/// What one upload made of its link.
+struct Share {
+    rate: f64,
+    limit: f64,
+    share: f64,
 }
 
 /// The most image bytes per second that the server's buffers allow, as far as the link goes.
@@ -59,17 +69,15 @@ fn limit_of_buffers(spec: &SimSpec, baud: u32) -> f64 {
     data as f64 * f64::from(spec.buf_count - 1) / trip
 }
 
-/// One upload over a paced link, with so many chunks in flight or as many as pay.
-fn share(baud: u32, latency_ms: u64, buf_size: u32, size: usize, window: Option<u32>) {
+/// One upload over a paced link.
+fn share(baud: u32, latency_ms: u64, buf_size: u32, size: usize) -> Share {
     let image = image(size);
     let spec = SimSpec { baud: Some(baud), buf_size, latency_ms, ..SimSpec::default() };
     let of_buffers = limit_of_buffers(&spec, baud);
-    let buf_count = spec.buf_count;
     let (rate, figures) = in_system(async move {
         let fleet = Fleet::new(&spec).expect("a fleet");
         let link = fleet.connector(0).connect().await.expect("a link");
-        let options = ClientOptions { window, ..ClientOptions::default() };
-        let mut client = Client::new(link, options, Conversation::default());
+        let mut client = Client::new(link, ClientOptions::default(), Conversation::default());
         client.limits().await.expect("limits");
         // The first answer comes after the erase: the clock of the share starts there.
         let mut first = None;
@@ -91,26 +99,5 @@ fn share(baud: u32, latency_ms: u64, buf_size: u32, size: usize, window: Option<
         (rest as f64 / start.elapsed().as_secs_f64(), uploaded.figures)
     });
     let limit = figures.link_limit_bytes_per_s.expect("a limit").min(of_buffers);
-    println!(
-        "| {baud} baud | {latency_ms} ms | {buf_count} of {buf_size} | {size} | {}, at most {} | {rate:.0} B/s | \
-         {limit:.0} B/s | {:.3} |",
-        window.map_or("auto".to_owned(), |window| window.to_string()),
-        figures.window,
-        rate / limit
-    );
-}
-
-/// A whole run of `count` devices at 115200 baud: upload, test boot, confirm, reset.
-fn fleet(count: usize) -> Duration {
-    let image = ImageSet::from(image(32 * 1024));
-    let spec = SimSpec { count, baud: Some(115_200), ..SimSpec::default() };
-    let target = Target {
-        expect: Expect { min: count, max: Some(count) },
-        ..Target::new("bench", spec.into(), Step::update("app", &image))
-    };
-    let plan = Plan::new("bench").with_image("app", image).with_target(target);
-    let start = Instant::now();
-    let finished = Run::new(plan).run_blocking().expect("a report");
-    assert_eq!(finished.outcome(), Outcome::Passed, "a bench of a run that fails measures nothing");
-    start.elapsed()
+    Share { rate, limit, share: rate / limit }
 }
