@@ -106,7 +106,7 @@ async fn slow<R: Request>(client: &mut Client, request: &R) -> Result<R::Respons
 async fn answers(client: &mut Client) -> Result<Told, Cause> {
     let start = tokio::time::Instant::now();
     client.echo("flashfleet".to_owned()).await?;
-    let ms = start.elapsed().as_secs_f64() * 1000.0;
+    let ms = (start.elapsed().as_secs_f64() * 1e6).round() / 1e3;
     Ok(Told::new(
         format!("the device answers, after {ms:.1} ms"),
         json!({ "answers": true, "round_trip_ms": ms }),
