@@ -224,7 +224,9 @@ fn without_a_command_a_device_is_asked_whether_it_answers() {
     let bench = Bench::new("udp");
     assert!(bench.text(&[]).starts_with("the device answers, after "));
     let said = alone(&["smp", "udp:127.0.0.1:9", "--timeout", "50ms", "--retries", "0", "--json"]);
-    assert!(said.exit == 100 && said.out.is_empty() && said.err.starts_with("error[link."), "{said:?}");
+    assert!(said.exit == 100 && said.err.starts_with("error[link."), "{said:?}");
+    let document: Value = serde_json::from_str(&said.out).unwrap();
+    assert_eq!((&document["command"], &document["error"]["class"]), (&"answers".into(), &"link".into()));
 }
 
 #[test]
@@ -288,6 +290,11 @@ fn the_version_of_the_protocol_is_chosen() {
         said.err.split(['[', ']']).nth(1).unwrap().to_owned()
     };
     let show = ["stat", "show", "none"];
+    let said = bench.smp(&[&["--json"], &show[..]].concat());
+    let told: Value = serde_json::from_str(&said.out).unwrap();
+    assert_eq!((&told["command"], &told["result"]), (&"stat show".into(), &Value::Null));
+    assert_eq!(told["error"]["code"], "smp.stat_mgmt.invalid_stat_name", "{told:#}");
+    assert_eq!(told["error"]["help"], "check the name: the device has none like it");
     assert_eq!(code(&show), "smp.stat_mgmt.invalid_stat_name");
     assert_eq!(code(&[&["--protocol", "2"], &show[..]].concat()), "smp.stat_mgmt.invalid_stat_name");
     assert_eq!(code(&[&show[..], &["--protocol", "1"]].concat()), "smp.mgmt.no_entry");

@@ -75,6 +75,13 @@ pub struct SmpArgs {
     group: Option<Group>,
 }
 
+impl SmpArgs {
+    /// Group and command, for programs.
+    fn command(&self) -> String {
+        self.group.as_ref().map_or_else(|| "answers".to_owned(), Group::name)
+    }
+}
+
 /// Runs the command.
 pub fn run(args: &SmpArgs, out: &mut dyn Write, err: &mut dyn Write) -> Exit {
     match try_run(args, out) {
@@ -82,7 +89,7 @@ pub fn run(args: &SmpArgs, out: &mut dyn Write, err: &mut dyn Write) -> Exit {
             let document = json!({
                 "schema": SCHEMA,
                 "device": args.device,
-                "command": args.group.as_ref().map_or_else(|| "answers".to_owned(), Group::name),
+                "command": args.command(),
                 "result": told.json,
             });
             print_json(out, err, &document, told.exit)
@@ -99,7 +106,17 @@ pub fn run(args: &SmpArgs, out: &mut dyn Write, err: &mut dyn Write) -> Exit {
         }
         Err(cause) => {
             say(err, &cause);
-            Exit::of_cause(&cause)
+            let exit = Exit::of_cause(&cause);
+            if !args.json {
+                return exit;
+            }
+            let document = json!({
+                "schema": SCHEMA,
+                "device": args.device,
+                "command": args.command(),
+                "error": cause,
+            });
+            print_json(out, err, &document, exit)
         }
     }
 }

@@ -334,7 +334,9 @@ fn read_packets(
         return (framing, given.unwrap_or(default.line_length), Auto::Auto);
     };
     let longest = buffer.line_length();
-    if let (Some(given), Some(longest)) = (given, longest.filter(|longest| given.is_some_and(|given| given > *longest))) {
+    if let (Some(given), Some(longest)) =
+        (given, longest.filter(|longest| given.is_some_and(|given| given > *longest)))
+    {
         let message = format!("`line_length` is {given}, and `buffer` has lines of {longest} bytes");
         let help = "leave out `line_length`: the lines of `buffer` tell it";
         reader.problems.add("plan.contradiction", &fields.key_at("line_length"), message, help);
