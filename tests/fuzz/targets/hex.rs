@@ -14,12 +14,16 @@ fn with_checksums(text: &[u8]) -> Vec<u8> {
         let digits = digits.strip_suffix(b"\r").unwrap_or(digits);
         let bytes: Option<Vec<u8>> = digits
             .chunks(2)
-            .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok().filter(|_| pair.len() == 2))
+            .map(|pair| {
+                u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok().filter(|_| pair.len() == 2)
+            })
             .collect();
         match bytes.as_deref() {
             Some([record @ .., _]) => {
                 let sum = record.iter().fold(0_u8, |sum, byte| sum.wrapping_add(*byte)).wrapping_neg();
-                all.extend(format!(":{}", record.iter().map(|b| format!("{b:02X}")).collect::<String>()).bytes());
+                all.extend(
+                    format!(":{}", record.iter().map(|b| format!("{b:02X}")).collect::<String>()).bytes(),
+                );
                 all.extend(format!("{sum:02X}\n").bytes());
             }
             _ => {

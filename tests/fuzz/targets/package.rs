@@ -33,7 +33,9 @@ fn look(bytes: &[u8]) {
 fn archive(manifest: &[u8], image: &[u8]) -> Vec<u8> {
     let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
     let stored = SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
-    for (name, content) in [("manifest.json", manifest), ("a.bin", image), ("b.bin", &image[..image.len() / 2])] {
+    for (name, content) in
+        [("manifest.json", manifest), ("a.bin", image), ("b.bin", &image[..image.len() / 2])]
+    {
         zip.start_file(name, stored).expect("an entry");
         zip.write_all(content).expect("memory");
     }
