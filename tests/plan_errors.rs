@@ -109,7 +109,7 @@ fn annotations(text: &str) -> Vec<Expected<'_>> {
 #[case::expect("expect.yaml")]
 #[case::images("images.yaml")]
 #[case::keys("keys.yaml")]
-#[case::later("later.yaml")]
+#[case::buffer("buffer.yaml")]
 #[case::lists("lists.yaml")]
 #[case::lists_images("lists-images.yaml")]
 #[case::matches("matches.yaml")]

@@ -313,7 +313,12 @@ impl Worker {
             self.client().await?.limits().await?;
         };
         self.wrote = before || arrived || !is_refusal(&result);
-        let uploaded = result?;
+        let mut uploaded = result?;
+        if stuck_links > 0 {
+            uploaded.notes.push(format!(
+                "{stuck_links} times the link took no message of several writes any more and was left for another one"
+            ));
+        }
         Ok(Outcome::Uploaded { figures: uploaded.figures, notes: uploaded.notes })
     }
 

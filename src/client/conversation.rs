@@ -305,7 +305,9 @@ impl Client {
         match self.link.properties().framing {
             // A server that lost a byte takes what comes for the rest of its message, until it gives that up.
             Framing::Raw => raw::SILENCE,
-            Framing::Console { .. } | Framing::Cobs | Framing::Datagram | Framing::Gatt { .. } => Duration::ZERO,
+            Framing::Console { .. } | Framing::Cobs | Framing::Datagram | Framing::Gatt { .. } => {
+                Duration::ZERO
+            }
         }
     }
 

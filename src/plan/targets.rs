@@ -339,7 +339,9 @@ fn read_packets(
         return (framing, given.unwrap_or(default.line_length), Auto::Auto);
     };
     let longest = buffer.line_length();
-    if let (Some(given), Some(longest)) = (given, longest.filter(|longest| given.is_some_and(|given| given > *longest))) {
+    if let (Some(given), Some(longest)) =
+        (given, longest.filter(|longest| given.is_some_and(|given| given > *longest)))
+    {
         let message = format!("`line_length` is {given}, and `buffer` has lines of {longest} bytes");
         let help = "leave out `line_length`: the lines of `buffer` tell it";
         reader.problems.add("plan.contradiction", &fields.key_at("line_length"), message, help);
@@ -358,7 +360,24 @@ fn read_line(fields: &Fields<'_>, name: &str) -> LineState {
 
 #[cfg(test)]
 mod tests {
+    use super::super::keys::Kind;
     use super::*;
+
+    #[test]
+    fn every_word_for_a_bootloader_is_a_mode() {
+        let key = TARGET.keys.iter().find(|key| key.name == "bootloader").unwrap();
+        let Kind::Choice(words) = &key.kind else { panic!("{key:?}") };
+        assert_eq!(words.len(), Bootloader::WORDS.len() + 1);
+        for word in *words {
+            let text = format!(
+                "version: 1\ntargets: [{{ name: a, match: {{ sim: {{}} }}, bootloader: {word}, steps: [reset] }}]"
+            );
+            let plan = super::super::parse(&text, std::path::Path::new("plan.yaml")).unwrap();
+            let mode = Bootloader::WORDS.into_iter().find(|(known, _)| known == word).map(|(_, mode)| mode);
+            assert_eq!(plan.targets[0].bootloader, mode.map_or(Auto::Auto, Auto::Fixed), "{word}");
+            assert_eq!(mode.is_none(), *word == "auto");
+        }
+    }
 
     #[test]
     fn expect_is_a_number_or_a_range() {

@@ -11,6 +11,7 @@ mod happy;
 mod interrupts;
 mod line;
 mod links;
+mod modes;
 #[path = "../common/package.rs"]
 mod package;
 mod packages;
