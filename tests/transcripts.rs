@@ -11,7 +11,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use ciborium::Value;
-use flashfleet::sim::{BootMode, Fleet, SimSpec, SimTransport};
+use flashfleet::sim::{BootMode, Fleet, RecoverySpec, SimSpec, SimTransport};
 use flashfleet::smp::HEADER_LEN;
 use flashfleet::transport::Link;
 use rstest::rstest;
@@ -126,7 +126,8 @@ fn spec_of(transcript: &Transcript) -> SimSpec {
         "unknown group: {offered:?}"
     );
     let groups = known.iter().filter(|(name, _)| offered.iter().any(|offered| offered == name));
-    let ram_load = transcript.server.starts_with("mps2_ram_load");
+    let ram_load = transcript.server.starts_with("mps2_");
+    let in_recovery = transcript.server == "mps2_recovery";
     SimSpec {
         buf_size: transcript.facts.buf_size,
         buf_count: transcript.facts.buf_count,
@@ -145,6 +146,7 @@ fn spec_of(transcript: &Transcript) -> SimSpec {
         // That board's flash is simulated in RAM.
         erase_page_us: if ram_load { 1 } else { SimSpec::default().erase_page_us },
         allow_erase_pending: true,
+        recovery: in_recovery.then(|| RecoverySpec { starts: true, ..RecoverySpec::default() }),
         ..SimSpec::default()
     }
 }
@@ -244,6 +246,7 @@ fn shown(message: &[u8]) -> String {
 #[case("microbit_permanent")]
 #[case("mps2_ram_load_slots")]
 #[case("mps2_ram_load_boots")]
+#[case("mps2_recovery")]
 #[case("native_serial")]
 #[case("native_groups")]
 #[case("native_noparams")]

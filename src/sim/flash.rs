@@ -1,7 +1,7 @@
 //! The flash of a simulated device: two slots of bytes and their MCUboot trailers. What the bytes mean to the bootloader
 //! lives in `mcuboot.rs`.
 
-use super::firmware::{Behaviour, Header, ImageHash, ImageInfo, NoImage, read_info, validates};
+use super::firmware::{Behaviour, FLAG_RAM_LOAD, Header, ImageHash, ImageInfo, NoImage, read_info, validates};
 use super::mcuboot::SwapType;
 use super::spec::BootMode;
 
@@ -195,6 +195,10 @@ impl Flash {
     /// Whether MCUboot would boot the image in a slot.
     pub(super) fn is_valid(&mut self, slot: usize) -> bool {
         let hash = self.hash;
+        let for_ram = |header: Header| header.flags & FLAG_RAM_LOAD != 0;
+        if self.mode == BootMode::RamLoad && !self.header(slot).is_some_and(for_ram) {
+            return false;
+        }
         self.slots.get_mut(slot).is_some_and(|slot| slot.check(hash).valid)
     }
 

@@ -218,10 +218,8 @@ impl Server {
             upload.slot = match (number, recovery.direct_upload) {
                 (0, _) | (1, true) => 0,
                 (2, true) if flash.slot_count() == 2 => 1,
-                // One more than there are images passes the check, and there is no such slot.
-                (1, false) => return Err(SmpError::Invalid),
-                (_, false) => return Err(SmpError::NoEntry),
-                (_, true) => return Err(SmpError::Invalid),
+                // A number that stands for no slot.
+                _ => return Err(SmpError::Invalid),
             };
             upload.size = body.u64("len")?.unwrap_or(u64::MAX);
             upload.offset = 0;

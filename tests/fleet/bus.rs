@@ -191,6 +191,7 @@ impl Bus {
             let away = now - board.left;
             let phase = match (board.device.power(), board.shows.bootloader) {
                 (Power::Running | Power::Mute, _) => Phase::Application,
+                (Power::Recovery, _) => Phase::Bootloader,
                 (Power::Booting | Power::Stuck, Some((from, until))) if from <= away && away < until => {
                     Phase::Bootloader
                 }
@@ -230,6 +231,10 @@ impl Bus {
 }
 
 impl Board {
+    fn in_recovery(&self) -> bool {
+        self.device.power() == Power::Recovery
+    }
+
     fn ports(&self) -> Vec<Port> {
         let (pid, interfaces) = match self.phase {
             Phase::Away => return Vec::new(),
@@ -241,7 +246,8 @@ impl Board {
                 vid: VID,
                 pid,
                 interface: Some(*interface),
-                serial_number: self.shows.serial_number.clone(),
+                // MCUboot's own USB has no serial number unless it is given one.
+                serial_number: self.shows.serial_number.clone().filter(|_| !self.in_recovery()),
                 product: Some("Jig".to_owned()),
                 hub_path: self.shows.hub_path.clone(),
             };
@@ -290,6 +296,7 @@ impl Ports for Plugged {
                 return Err(LinkError::new(kind, format!("{name} refuses"), "wait"));
             }
             let connector = match board.phase {
+                Phase::Bootloader if board.in_recovery() => Some(Arc::clone(&board.connector)),
                 Phase::Bootloader => Some(Arc::clone(&board.bootloader)),
                 _ if board.shows.smp.first() == Some(&interface) => Some(Arc::clone(&board.connector)),
                 // It answers as well; who of the board that is makes no difference.

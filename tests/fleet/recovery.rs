@@ -1,13 +1,17 @@
 //! Updates through MCUboot's serial recovery: what it is, what it proves, and what it leaves when it breaks off.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use flashfleet::image::{Flags, Image, ImageBuilder};
 use flashfleet::plan::{Auto, Step};
 use flashfleet::report::{DeviceReport, Outcome, Verdict};
-use flashfleet::sim::{DeviceHandle, FaultSpec, Power, RecoverySpec, SimSpec};
+use flashfleet::sim::{BootMode, DeviceHandle, FaultSpec, Power, RecoverySpec, SimSpec};
 use flashfleet::transport::Firmware;
 
+use super::bus::{Bus, Shows};
 use super::line::{Finished, Line, in_virtual_time, new_image, reset, upload};
+use super::usb;
 
 pub(crate) fn into_bootloader() -> Step {
     Step::Reset { force: false, boot_mode: Some(1) }
@@ -294,4 +298,57 @@ fn the_plan_says_how_large_messages_are_where_the_bootloader_does_not() {
         let upload = passed(&finished).images[0].upload.clone().expect("figures");
         assert!((1000..=1020).contains(&upload.frame_bytes), "{upload:?}");
     });
+}
+
+#[test]
+fn boards_on_usb_are_followed_into_their_bootloader_and_back_under_other_ids() {
+    for starts in [false, true] {
+        in_virtual_time(async {
+            let recovery = RecoverySpec { starts, ..RecoverySpec::default() };
+            let bus = Bus::new(&SimSpec { count: 6, ..spec(recovery) }, Shows::board);
+            let mut line = usb::line(6);
+            let target = &mut line.plan.targets[0];
+            target.matcher.bootloader_usb = Some(usb::pattern("2fe3:0100"));
+            target.steps = if starts { vec![upload(), reset()] } else { steps() };
+            target.starts_in = if starts { Firmware::Bootloader } else { Firmware::Application };
+            for changed in [true, false] {
+                let finished = usb::run(&line, &bus).await;
+                assert_eq!(
+                    finished.outcome,
+                    Outcome::Passed,
+                    "{starts}: {:?}",
+                    finished.report.devices[0].cause
+                );
+                assert!((0..6).all(|index| runs_new_image(&bus.device(index))));
+                assert!(
+                    finished.report.devices.iter().all(|device| device.changed == Some(changed)),
+                    "{starts}"
+                );
+            }
+        });
+    }
+}
+
+/// As a real MCUboot that loads into RAM does it (`tests/interop/fleet_recovery.rs`).
+#[test]
+fn where_the_higher_version_boots_the_primary_slot_need_not_be_what_runs() {
+    let image = |version: &str, flags| {
+        let bytes = ImageBuilder::new().version(version).flags(flags).payload(&[7; 5000]).build();
+        Arc::new(Image::from_bytes(bytes).expect("a valid image"))
+    };
+    for (version, flags, code) in [
+        ("2.0.0", Flags::RAM_LOAD, "image.other_runs"),
+        ("4.0.0", Flags::RAM_LOAD, ""),
+        ("4.0.0", Flags::default(), "image.not_accepted"),
+    ] {
+        in_virtual_time(async {
+            let mut line = line(&SimSpec { mode: BootMode::RamLoad, ..spec(RecoverySpec::default()) });
+            line.device(0).program(1, image("3.0.0", Flags::RAM_LOAD).bytes());
+            line.device(0).reset_line();
+            let new = image(version, flags);
+            line.plan.images.insert("app".to_owned(), Arc::new(new.into()));
+            let finished = line.run().await;
+            assert_eq!(finished.code(0), code, "{version} {:?}", finished.report.devices[0].cause);
+        });
+    }
 }

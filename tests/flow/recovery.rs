@@ -119,7 +119,12 @@ fn the_bootloader_is_told_the_number_of_the_slot_that_is_meant() {
         Outcome::Slots(Some(SlotInfoResponse {
             images: vec![SlotInfoImage {
                 image,
-                slots: vec![SlotInfoSlot { slot: 0, size: Some(100_000), upload_image_id, rc: None }],
+                slots: vec![SlotInfoSlot {
+                    slot: 0,
+                    size: Some(100_000),
+                    upload_image_id,
+                    ..SlotInfoSlot::default()
+                }],
                 max_image_size: None,
             }],
         }))
@@ -145,7 +150,12 @@ fn the_bootloader_is_told_the_number_of_the_slot_that_is_meant() {
     assert_eq!(told(1, slots(0, Some(0))), refused("device.no_such_image"));
     let small = SlotInfoResponse {
         images: vec![SlotInfoImage {
-            slots: vec![SlotInfoSlot { slot: 0, size: Some(10), upload_image_id: Some(0), rc: None }],
+            slots: vec![SlotInfoSlot {
+                slot: 0,
+                size: Some(10),
+                upload_image_id: Some(0),
+                ..SlotInfoSlot::default()
+            }],
             ..SlotInfoImage::default()
         }],
     };

@@ -54,6 +54,7 @@ mod record;
 mod record_board;
 mod record_groups;
 mod record_mps2;
+mod record_recovery;
 #[path = "../rig/report.rs"]
 mod report;
 mod rig_mps2;
