@@ -195,12 +195,13 @@ impl Client {
         if let Some(limits) = self.limits {
             return Ok(limits);
         }
+        let told = self.request(&Params {}).await;
+        // After the answer: what a message costs may be known only now.
         let properties = self.link.properties();
         let usable = |buffer: u32| {
             let buffer = usize::try_from(buffer).unwrap_or(usize::MAX);
             buffer.saturating_sub(properties.buffer_overhead).min(properties.max_message)
         };
-        let told = self.request(&Params {}).await;
         self.told_message = told.as_ref().ok().map(|params| usable(params.buf_size));
         let limits = match told {
             Ok(params) => ServerLimits {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::support::Client;
+use flashfleet::client::{ClientOptions, Conversation};
 use flashfleet::plan::{FramingChoice, LinkOptions};
 use flashfleet::sim::{Device, Endpoint, EndpointKind, Fleet, Power, SimFraming, SimSpec};
 use flashfleet::smp::detect::{Detector, Encoding, ROUND};
@@ -164,6 +165,22 @@ async fn devices_answer_through_endpoints(
     let question = [(group::OS, 6)];
     let questions = if choice == FramingChoice::Auto { &question[..] } else { &[] };
     assert_eq!(asked, [questions, &[(group::OS, 0), (group::OS, 6), (group::OS, 0)]].concat());
+}
+
+#[rstest]
+#[case(SimFraming::Console, 384 - 4)]
+#[case(SimFraming::Raw, 384)]
+#[case(SimFraming::Cobs, 384)]
+#[tokio::test]
+async fn buffers_are_filled_whatever_was_found(#[case] framing: SimFraming, #[case] most: usize) {
+    let fleet = Fleet::new(&quick(framing)).unwrap();
+    let endpoint = fleet.serve(0, tcp()).unwrap();
+    let link = LinkOptions { framing: FramingChoice::Auto, ..LinkOptions::default() };
+    let connection = connector(&endpoint, FramingChoice::Auto).connect().await.unwrap();
+    let options = ClientOptions::from(&link);
+    let mut client = flashfleet::client::Client::new(connection, options, Conversation::default());
+    assert_eq!(client.limits().await.unwrap().max_message, most);
+    client.close().await;
 }
 
 #[tokio::test]
