@@ -103,6 +103,7 @@ fn annotations(text: &str) -> Vec<Expected<'_>> {
 }
 
 #[rstest]
+#[case::bootloader("bootloader.yaml")]
 #[case::device_files("device-files.yaml")]
 #[case::device_steps("device-steps.yaml")]
 #[case::expect("expect.yaml")]

@@ -162,7 +162,7 @@ async fn devices_answer_through_endpoints(
 
     // Nothing but the question and what was asked for has reached the server.
     let asked: Vec<_> = fleet.device(0).requests().iter().map(|seen| (seen.group, seen.command)).collect();
-    let question = [(group::OS, 6)];
+    let question = [(group::OS, 1)];
     let questions = if choice == FramingChoice::Auto { &question[..] } else { &[] };
     assert_eq!(asked, [questions, &[(group::OS, 0), (group::OS, 6), (group::OS, 0)]].concat());
 }
@@ -188,7 +188,7 @@ async fn what_was_found_is_kept_for_the_device_and_for_each_of_its_firmwares() {
     let fleet = Fleet::new(&quick(SimFraming::Raw)).unwrap();
     let endpoint = fleet.serve(0, tcp()).unwrap();
     let connector = connector(&endpoint, FramingChoice::Auto);
-    let questions = || fleet.device(0).request_count(group::OS, 6);
+    let questions = || fleet.device(0).request_count(group::OS, 1);
     for firmware in
         [Firmware::Application, Firmware::Application, Firmware::Bootloader, Firmware::Application]
     {
