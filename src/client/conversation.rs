@@ -201,14 +201,15 @@ impl Client {
         if let Some(limits) = self.limits {
             return Ok(limits);
         }
+        let told = match self.ask(RawRequest::new(&Params {})?, self.optional()).await {
+            Ok(answer) => answer.decode::<Params>().map_err(ClientError::from),
+            Err(error) => Err(error),
+        };
+        // After the answer: what a message costs may be known only now.
         let properties = self.link.properties();
         let usable = |buffer: u32| {
             let buffer = usize::try_from(buffer).unwrap_or(usize::MAX);
             buffer.saturating_sub(properties.buffer_overhead).min(properties.max_message)
-        };
-        let told = match self.ask(RawRequest::new(&Params {})?, self.optional()).await {
-            Ok(answer) => answer.decode::<Params>().map_err(ClientError::from),
-            Err(error) => Err(error),
         };
         self.told_message = told.as_ref().ok().map(|params| usable(params.buf_size));
         let limits = match told {

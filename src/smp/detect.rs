@@ -1,8 +1,9 @@
 //! Which framing a device at the end of a stream speaks, found out by asking it in each, one after the other. What is sent
 //! harms none that speaks another, nor a person's shell. No ports and no clock here: time is an argument.
 //!
-//! Each question is the same request: the server's parameters (OS group, command 6), read, in protocol version 1. Every
-//! server answers it, those that do not have it with an error, and it changes nothing. What a wrong guess does:
+//! Each question is the same request: console echo control (OS group, command 1), read, in protocol version 1. Every server
+//! answers it and changes nothing: MCUboot's recovery in all its versions, some of which are silent to what they do not know
+//! and to version 2, with success, Zephyr with an error. What a wrong guess does:
 //!
 //! - Console framing comes first, as most devices speak it and their shells know its marker. A raw server reads its text as
 //!   headers of eight bytes, each an operation that is none or a length of more than 11 kB, and drops them; filling brings it
@@ -55,10 +56,10 @@ pub const ROUND: Duration = Duration::from_millis(6 * 450 + 100 + 3200);
 /// What fills: the operation of no header, and no character for a shell.
 const FILLING: u8 = 0x07;
 
-/// The question: read, version 1, one byte of payload, OS group, command 6, an empty map. The sequence number is none that
+/// The question: read, version 1, one byte of payload, OS group, command 1, an empty map. The sequence number is none that
 /// a shell or a console takes for a character, and its CRC holds none either.
-const QUESTION: [u8; 9] = [0x00, 0x00, 0x00, 0x01, 0x00, 0x00, SEQUENCE, 0x06, 0xa0];
-const SEQUENCE: u8 = 0xc5;
+const QUESTION: [u8; 9] = [0x00, 0x00, 0x00, 0x01, 0x00, 0x00, SEQUENCE, 0x01, 0xa0];
+const SEQUENCE: u8 = 0xc0;
 /// Ends half a line, and is a header that is none.
 const END_OF_LINE: [u8; 8] = [FILLING, FILLING, FILLING, FILLING, FILLING, FILLING, FILLING, b'\n'];
 /// Makes a header that is none of the first half of a COBS frame.
@@ -246,9 +247,9 @@ mod tests {
         let sent = round(&mut detector, at(1000));
         let bytes: Vec<_> = sent.iter().map(|(_, bytes)| bytes.as_slice()).collect();
         let times: Vec<_> = sent.iter().map(|(at, _)| at.as_millis()).collect();
-        let console = b"\x07\x07\x07\x07\x07\x07\x07\n\x06\x09AAsAAAABAADFBqCX6w==\n";
-        let raw = [0, 0, 0, 1, 0, 0, 0xc5, 6, 0xa0];
-        let cobs = [7, 0, 1, 1, 1, 2, 1, 1, 6, 0xc5, 6, 0xa0, 0x97, 0xeb, 0, 0];
+        let console = b"\x07\x07\x07\x07\x07\x07\x07\n\x06\x09AAsAAAABAADAAaDljA==\n";
+        let raw = [0, 0, 0, 1, 0, 0, 0xc0, 1, 0xa0];
+        let cobs = [7, 0, 1, 1, 1, 2, 1, 1, 6, 0xc0, 1, 0xa0, 0xe5, 0x8c, 0, 0];
         assert_eq!(bytes[..4], [&console[8..], &[7; 9], &raw, &cobs]);
         // The half line is ended first.
         assert_eq!(bytes[4..], [&console[..], &[7; 9], &raw, &cobs]);
@@ -298,7 +299,7 @@ mod tests {
 
     #[test]
     fn the_answer_tells_in_any_framing_and_through_noise() {
-        let answer = [0x01, 0, 0, 1, 0, 0, SEQUENCE, 6, 0xa0];
+        let answer = [0x01, 0, 0, 1, 0, 0, SEQUENCE, 1, 0xa0];
         for encoding in Encoding::ALL {
             let frame = match encoding {
                 Encoding::Console => console::encode(&answer, LINE_LENGTH),
@@ -317,7 +318,7 @@ mod tests {
     fn an_answer_to_something_else_tells_nothing() {
         let mut detector = Detector::new();
         detector.start(at(0), false);
-        for message in [[0x01, 0, 0, 1, 0, 0, 7, 6, 0xa0], [0x00, 0, 0, 1, 0, 0, SEQUENCE, 6, 0xa0]] {
+        for message in [[0x01, 0, 0, 1, 0, 0, 7, 1, 0xa0], [0x00, 0, 0, 1, 0, 0, SEQUENCE, 1, 0xa0]] {
             assert!(detector.push(at(1), &message).is_none());
             assert!(detector.push(at(1), &console::encode(&message, 128)).is_none());
         }

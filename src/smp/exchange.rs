@@ -4,9 +4,9 @@
 //! A repeat is the same message with the same sequence number. So a late answer to the first sending still counts, and
 //! the answer to the repeat that then comes as well is dropped. A number whose request may still be answered is not
 //! given to another request for [`ExchangeConfig::linger`] after its last sending. One whose request was answered is
-//! not given for 127 further requests or a second, since networks double messages and delay them. The same holds for one
-//! whose last sending the server has passed: it handles messages in the order in which they come, so the answer to
-//! something that was sent later tells that no answer to this one is to come. Otherwise a link that loses a few messages
+//! not given for 127 further requests or a second, since networks double messages. One that the server has passed is not
+//! given for a second, since networks delay them: a server handles messages in the order in which they come, so the answer to
+//! something that was sent later tells that no other to this one is to come. Otherwise a link that loses a few messages
 //! each second would have all numbers wait. If all 256 are in one of those states, the next request waits for one.
 //!
 //! Keep one exchange for one device, also over reconnects: it knows which answers can still arrive.
@@ -426,28 +426,22 @@ impl Exchange {
     fn retire(&mut self, now: Time, flight: &Flight, answers: u32) {
         let Some(sequence) = flight.sequence else { return };
         let (request, last_message) = (flight.request.id(), flight.last_message);
-        let until = flight.last_sent.saturating_add(self.config.linger.max(flight.policy.timeout));
-        let retired = Retired { sequence, request, last_message, until, until_request: u64::MAX };
         if flight.sends > answers {
-            self.unanswered.push(retired);
+            let until = flight.last_sent.saturating_add(self.config.linger.max(flight.policy.timeout));
+            self.unanswered.push(Retired { sequence, request, last_message, until, until_request: u64::MAX });
         } else {
-            self.only_copies(now, retired);
+            let until = now.saturating_add(COPY_LIFETIME);
+            let until_request = self.requests.saturating_add(COPY_REQUESTS);
+            self.answered.push_back(Retired { sequence, request, last_message, until, until_request });
         }
     }
 
-    /// The server has come to this message: what was sent before is not answered any more.
+    /// The server has come to this message: what was sent before is not answered any more, but answers may be under way.
     fn pass(&mut self, now: Time, message: u64) {
-        while let Some(index) = self.unanswered.iter().position(|retired| retired.last_message < message) {
-            let retired = self.unanswered.remove(index);
-            self.only_copies(now, retired);
-        }
-    }
-
-    /// Nothing but copies of its answers, or late ones, can come.
-    fn only_copies(&mut self, now: Time, retired: Retired) {
         let until = now.saturating_add(COPY_LIFETIME);
-        let until_request = self.requests.saturating_add(COPY_REQUESTS);
-        self.answered.push_back(Retired { until, until_request, ..retired });
+        for passed in self.unanswered.iter_mut().filter(|retired| retired.last_message < message) {
+            passed.until = passed.until.min(until);
+        }
     }
 
     fn forget_retired(&mut self, now: Time) {

@@ -7,6 +7,7 @@ mod ble_pieces;
 mod bus;
 mod device_steps;
 mod diagnosis;
+mod framing;
 mod happy;
 mod interrupts;
 mod line;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::support::Client;
+use flashfleet::client::{ClientOptions, Conversation};
 use flashfleet::plan::{FramingChoice, LinkOptions};
 use flashfleet::sim::{Device, Endpoint, EndpointKind, Fleet, Power, SimFraming, SimSpec};
 use flashfleet::smp::detect::{Detector, Encoding, ROUND};
@@ -161,9 +162,25 @@ async fn devices_answer_through_endpoints(
 
     // Nothing but the question and what was asked for has reached the server.
     let asked: Vec<_> = fleet.device(0).requests().iter().map(|seen| (seen.group, seen.command)).collect();
-    let question = [(group::OS, 6)];
+    let question = [(group::OS, 1)];
     let questions = if choice == FramingChoice::Auto { &question[..] } else { &[] };
     assert_eq!(asked, [questions, &[(group::OS, 0), (group::OS, 6), (group::OS, 0)]].concat());
+}
+
+#[rstest]
+#[case(SimFraming::Console, 384 - 4)]
+#[case(SimFraming::Raw, 384)]
+#[case(SimFraming::Cobs, 384)]
+#[tokio::test]
+async fn buffers_are_filled_whatever_was_found(#[case] framing: SimFraming, #[case] most: usize) {
+    let fleet = Fleet::new(&quick(framing)).unwrap();
+    let endpoint = fleet.serve(0, tcp()).unwrap();
+    let link = LinkOptions { framing: FramingChoice::Auto, ..LinkOptions::default() };
+    let connection = connector(&endpoint, FramingChoice::Auto).connect().await.unwrap();
+    let options = ClientOptions::from(&link);
+    let mut client = flashfleet::client::Client::new(connection, options, Conversation::default());
+    assert_eq!(client.limits().await.unwrap().max_message, most);
+    client.close().await;
 }
 
 #[tokio::test]
@@ -171,7 +188,7 @@ async fn what_was_found_is_kept_for_the_device_and_for_each_of_its_firmwares() {
     let fleet = Fleet::new(&quick(SimFraming::Raw)).unwrap();
     let endpoint = fleet.serve(0, tcp()).unwrap();
     let connector = connector(&endpoint, FramingChoice::Auto);
-    let questions = || fleet.device(0).request_count(group::OS, 6);
+    let questions = || fleet.device(0).request_count(group::OS, 1);
     for firmware in
         [Firmware::Application, Firmware::Application, Firmware::Bootloader, Firmware::Application]
     {

@@ -47,11 +47,11 @@ fn ratio(times: &[(Duration, Duration)]) -> f64 {
 
 #[test]
 fn on_fresh_dice_it_is_never_slower_either() {
-    for (index, (name, spec, size)) in links().enumerate() {
-        // A different few for each link, and one of the four kinds of trouble.
+    // Every fourth link, so that it takes seconds: each of them, and all kinds of trouble, are in the other test.
+    for (index, (name, spec, size)) in links().step_by(4).enumerate() {
         let fault = faults().nth(index % 4).expect("four kinds");
         let first = FRESH + 100 * index as u64;
-        let ratio = ratio(&times(&spec, size, &fault, first..first + 4));
+        let ratio = ratio(&times(&spec, size * 2 / 3, &fault, first..first + 4));
         assert!(ratio <= 1.05, "{name}, {fault:?}: {ratio:.3}");
     }
 }

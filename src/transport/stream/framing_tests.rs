@@ -81,7 +81,7 @@ async fn a_message_waits_until_the_device_has_shown_what_it_speaks() {
         link.send(&request(2)).await.unwrap();
         assert_eq!(link.recv().await.unwrap()[6], 2);
         let (question, first, second) = (got.recv().await, got.recv().await, got.recv().await);
-        assert_eq!(question.unwrap()[7], 6, "the parameters");
+        assert_eq!(question.unwrap()[7], 1, "console echo control");
         assert_eq!([first, second], [Some(request(1)), Some(request(2))]);
         assert_eq!(memory.known(), Some(encoding));
         assert_eq!(link.properties().wire_bytes_per_s, Some(11_520.0));
@@ -126,8 +126,8 @@ async fn another_firmware_may_speak_another_framing() {
     assert_eq!(memory.known(), Some(Encoding::Cobs));
     memory.expect(Firmware::Application);
     assert_eq!(memory.known(), Some(Encoding::Raw));
-    assert_eq!(got.recv().await.unwrap()[7], 6);
-    assert_eq!(got_by_bootloader.recv().await.unwrap()[7], 6);
+    assert_eq!(got.recv().await.unwrap()[7], 1);
+    assert_eq!(got_by_bootloader.recv().await.unwrap()[7], 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -136,7 +136,7 @@ async fn a_device_that_has_long_answered_nothing_is_asked_again() {
     let (near, mut far) = duplex(4096);
     let mut link = link_with(FramingChoice::Auto, &memory, near).await;
     link.send(&request(1)).await.unwrap();
-    let answer = [0x01, 0, 0, 1, 0, 0, 0xc5, 6, 0xa0];
+    let answer = [0x01, 0, 0, 1, 0, 0, 0xc0, 1, 0xa0];
     far.write_all(&console::encode(&answer, 128)).await.unwrap();
     // The answer to the question is not for whoever receives.
     assert!(timeout(Duration::from_millis(1), link.recv()).await.is_err());
