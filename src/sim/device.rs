@@ -118,8 +118,13 @@ impl Device {
         let payload = format!("firmware {version} of a simulated device\n").into_bytes();
         let place = if spec.mode == BootMode::RamLoad { Place::Ram(RAM) } else { Place::Anywhere };
         let image = build_image(version, &payload, spec.image_hash, place);
+        let mut flash = Flash::new(spec.mode, spec.slot_size, spec.image_hash, image);
+        for number in 1..spec.images {
+            let payload = format!("image {number} {version} of a simulated device\n").into_bytes();
+            flash.add_image(build_image(version, &payload, spec.image_hash, Place::Anywhere));
+        }
         Self {
-            flash: Flash::new(spec.mode, spec.slot_size, spec.image_hash, image),
+            flash,
             dice: Dice::new(fault.seed, index),
             index,
             fault,
