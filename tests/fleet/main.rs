@@ -17,6 +17,7 @@ mod package;
 mod packages;
 mod phases;
 mod policy;
+mod recovery;
 mod tap;
 mod trouble;
 mod usb;
