@@ -124,10 +124,15 @@ impl Device {
         let payload = format!("firmware {version} of a simulated device\n").into_bytes();
         let place = if spec.mode == BootMode::RamLoad { Place::Ram(RAM) } else { Place::Anywhere };
         let image = build_image(version, &payload, spec.image_hash, place);
+        let mut flash = Flash::new(spec.mode, spec.slot_size, spec.image_hash, image);
+        for number in 1..spec.images {
+            let payload = format!("image {number} {version} of a simulated device\n").into_bytes();
+            flash.add_image(build_image(version, &payload, spec.image_hash, Place::Anywhere));
+        }
         let recovery =
             spec.recovery.as_ref().filter(|it| it.starts).map(|recovery| Arc::new(recovery.over(spec)));
         Self {
-            flash: Flash::new(spec.mode, spec.slot_size, spec.image_hash, image),
+            flash,
             dice: Dice::new(fault.seed, index),
             index,
             fault,

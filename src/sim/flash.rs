@@ -124,7 +124,7 @@ impl Slot {
     }
 }
 
-/// Both slots.
+/// Both slots of an image number; that of image 0 holds those of the others too.
 #[derive(Debug, Clone)]
 pub(super) struct Flash {
     pub(super) slots: [Slot; 2],
@@ -137,15 +137,49 @@ pub(super) struct Flash {
     pub(super) written: u64,
     /// Hash of the image that ran first.
     first: Option<Vec<u8>>,
+    /// Those of image 1 and so on.
+    further: Vec<Flash>,
 }
 
 impl Flash {
     pub(super) fn new(mode: BootMode, slot_size: u32, hash: ImageHash, image: Vec<u8>) -> Self {
         let first = read_info(&image, hash).ok().map(|info| info.hash);
         let slots = [Slot::default(), Slot::default()];
-        let mut flash = Self { slots, slot_size, mode, hash, active: 0, written: 0, first };
+        let mut flash =
+            Self { slots, slot_size, mode, hash, active: 0, written: 0, first, further: Vec::new() };
         flash.program(0, &image);
         flash
+    }
+
+    /// Adds another image number, with what runs of it.
+    pub(super) fn add_image(&mut self, image: Vec<u8>) {
+        self.further.push(Self::new(self.mode, self.slot_size, self.hash, image));
+    }
+
+    /// How many images the device has.
+    pub(super) fn image_count(&self) -> usize {
+        1 + self.further.len()
+    }
+
+    /// The slots of an image number.
+    pub(super) fn image(&self, number: usize) -> Option<&Self> {
+        match number.checked_sub(1) {
+            None => Some(self),
+            Some(further) => self.further.get(further),
+        }
+    }
+
+    /// The slots of an image number.
+    pub(super) fn image_mut(&mut self, number: usize) -> Option<&mut Self> {
+        match number.checked_sub(1) {
+            None => Some(self),
+            Some(further) => self.further.get_mut(further),
+        }
+    }
+
+    /// The slots of image 1 and so on.
+    pub(super) fn further_mut(&mut self) -> impl Iterator<Item = &mut Self> {
+        self.further.iter_mut()
     }
 
     /// Address of a slot's first byte.
@@ -167,6 +201,9 @@ impl Flash {
     /// Writes an image as a programmer does: the slot is erased first. Where only what is marked boots, it is marked to
     /// stay (`imgtool sign --pad --confirm`).
     pub(super) fn program(&mut self, slot: usize, image: &[u8]) {
+        if let (number @ 1.., slot) = (slot / 2, slot % 2) {
+            return self.image_mut(number).map_or((), |further| further.program(slot, image));
+        }
         let shifted = slot == 1 && self.mode == BootMode::SwapOffset;
         if let Some(slot) = self.slots.get_mut(slot) {
             slot.erase();

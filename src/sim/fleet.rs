@@ -211,21 +211,29 @@ impl DeviceHandle {
     /// The image that runs, or ran last; `None` where it is no whole image.
     #[must_use]
     pub fn running(&self) -> Option<Running> {
+        self.running_image(0)
+    }
+
+    /// The same of an image number.
+    #[must_use]
+    pub fn running_image(&self, number: usize) -> Option<Running> {
         let device = self.device();
-        let info = device.flash().info(device.flash().active).ok()?;
-        let confirmed = device.flash().next_boot().1 != NextBoot::Revert;
+        let image = device.flash().image(number)?;
+        let info = image.info(image.active).ok()?;
+        let confirmed = image.next_boot().1 != NextBoot::Revert;
         Some(Running { version: info.version.to_string(), hash: info.hash, confirmed })
     }
 
-    /// What is in a slot, 0 or 1.
+    /// What is in a slot, 0 or 1; 2 and 3 are those of image 1, and so on.
     #[must_use]
     pub fn slot(&self, slot: usize) -> SlotTruth {
         let device = self.device();
-        let info = device.flash().info(slot).ok();
+        let (image, slot) = (device.flash().image(slot / 2), slot % 2);
+        let info = image.and_then(|image| image.info(slot).ok());
         SlotTruth {
             version: info.as_ref().map(|info| info.version.to_string()),
             hash: info.map(|info| info.hash),
-            bytes: device.flash().slots.get(slot).map_or(0, |slot| slot.data().len()),
+            bytes: image.and_then(|image| image.slots.get(slot)).map_or(0, |slot| slot.data().len()),
         }
     }
 

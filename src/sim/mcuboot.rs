@@ -91,7 +91,10 @@ impl Flash {
         if self.mode.runs_in_place() {
             return self.boot_highest();
         }
-        let swapped = self.mode != BootMode::Single && self.update(no_downgrade);
+        let mut swapped = self.mode != BootMode::Single && self.update(no_downgrade);
+        for further in self.further_mut() {
+            swapped |= further.update(no_downgrade);
+        }
         Boot { swapped, ..self.boot_without_update() }
     }
 
@@ -102,7 +105,9 @@ impl Flash {
             return Boot { started: None, swapped: false };
         };
         let checked = slot.check(kind);
-        Boot { started: checked.valid.then_some(checked.behaviour), swapped: false }
+        // What runs is the first image; all of them must be valid.
+        let complete = self.further_mut().all(|further| further.boot_without_update().started.is_some());
+        Boot { started: (checked.valid && complete).then_some(checked.behaviour), swapped: false }
     }
 
     /// Does what the trailers ask for, where the image in the secondary slot is fit for it.

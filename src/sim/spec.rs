@@ -30,6 +30,8 @@ const BUF_COUNT: RangeInclusive<u64> = 2..=1024;
 const UDP_MTU: RangeInclusive<u64> = 32..=65_507;
 /// Bytes of a slot: at least one page, at most what this machine should be asked to hold.
 const SLOT_SIZE: RangeInclusive<u64> = 4096..=64 * 1024 * 1024;
+/// Image numbers: those of a plan.
+const IMAGES: RangeInclusive<u64> = 1..=16;
 /// Bytes.
 const WRITE_ALIGN: RangeInclusive<u64> = 1..=4096;
 
@@ -96,6 +98,11 @@ pub struct SimSpec {
     pub image_hash: ImageHash,
     /// Size of each slot, in bytes.
     pub slot_size: u32,
+    /// How many images the device has, each with two slots (MCUboot `UPDATEABLE_IMAGE_NUMBER`). All run `version` at first.
+    pub images: usize,
+    /// The server confirms further images too, and not only the one that executes
+    /// (Zephyr `CONFIG_MCUMGR_GRP_IMG_ALLOW_CONFIRM_NON_ACTIVE_IMAGE_ANY`).
+    pub confirm_other_images: bool,
     /// How MCUboot updates.
     pub mode: BootMode,
     /// The server erases and overwrites a slot that waits to be swapped in
@@ -262,6 +269,8 @@ impl Default for SimSpec {
             version: "1.0.0".to_owned(),
             image_hash: ImageHash::Sha256,
             slot_size: 512 * 1024,
+            images: 1,
+            confirm_other_images: false,
             mode: BootMode::SwapOffset,
             allow_erase_pending: false,
             no_downgrade: false,
@@ -316,7 +325,7 @@ impl SimSpec {
     }
 
     /// Every figure that has a range: its key, its unit, its range, and what it is.
-    fn figures(&self) -> [(&'static str, &'static str, RangeInclusive<u64>, u64); 9] {
+    fn figures(&self) -> [(&'static str, &'static str, RangeInclusive<u64>, u64); 10] {
         let mtu = self.udp_mtu as u64;
         [
             ("count", "a number", COUNT, self.count as u64),
@@ -326,6 +335,7 @@ impl SimSpec {
             ("buf_size", "bytes", BUF_SIZE, self.buf_size.into()),
             ("buf_count", "buffers", BUF_COUNT, self.buf_count.into()),
             ("udp_mtu", "bytes", UDP_MTU, mtu),
+            ("images", "images", IMAGES, self.images as u64),
             ("slot_size", "bytes", SLOT_SIZE, self.slot_size.into()),
             ("write_align", "bytes", WRITE_ALIGN, self.write_align.into()),
         ]
@@ -350,6 +360,12 @@ impl SimSpec {
             named && !self.name.is_empty(),
             "name",
             format!("expected letters, digits, '-', '_' or '.', got {:?}", self.name),
+        );
+        let moves = !self.mode.runs_in_place() && self.mode != BootMode::Single;
+        require(
+            self.images <= 1 || moves,
+            "images",
+            "expected one image: further ones need a mode that swaps or overwrites".to_owned(),
         );
         let version = self.version.parse::<Version>();
         require(version.is_ok(), "version", version.err().unwrap_or_default());

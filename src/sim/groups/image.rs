@@ -45,6 +45,8 @@ pub(in crate::sim) enum ImageError {
     TooLarge = 30,
     /// `IMG_MGMT_ERR_INVALID_IMAGE_DATA_OVERRUN`.
     DataOverrun = 31,
+    /// `IMG_MGMT_ERR_IMAGE_CONFIRMATION_DENIED`.
+    ConfirmationDenied = 32,
     /// `IMG_MGMT_ERR_IMAGE_SETTING_TEST_TO_ACTIVE_DENIED`.
     TestToActiveDenied = 33,
 }
@@ -86,11 +88,8 @@ impl ImageGroup {
             (Op::Write, 0) if matches!(spec.mode, BootMode::DirectXip | BootMode::RamLoad) => {
                 Err(SmpError::NotSupported.into())
             }
-            (Op::Write, 0) => write_state(flash, fault, &Body::read(payload)?, answer),
-            (Op::Write, 1) => {
-                let free = flash.free_slot(spec.allow_erase_pending);
-                self.upload.handle((spec, fault), flash, free, &Body::read(payload)?, answer)
-            }
+            (Op::Write, 0) => write_state((spec, fault), flash, &Body::read(payload)?, answer),
+            (Op::Write, 1) => self.upload.handle((spec, fault), flash, &Body::read(payload)?, answer),
             (Op::Write, 5) => self.erase(spec, flash, &Body::read(payload)?, answer),
             (Op::Read, 6) => {
                 slot_info(flash, answer);
@@ -107,17 +106,21 @@ impl ImageGroup {
         body: &Body,
         answer: &mut Answer,
     ) -> Result<Effects, Refused> {
-        let slot = body.u32("slot")?.map_or(usize::from(flash.active == 0), |slot| slot as usize);
+        let wanted = body.u32("slot")?.map_or(usize::from(flash.active == 0), |slot| slot as usize);
+        // Slots are numbered through all images: two each.
+        let (number, slot) = (wanted / 2, wanted % 2);
+        let found = flash.image_mut(number).filter(|image| slot < image.slot_count());
         // A slot without a whole image is erased whatever its trailer says.
-        if flash.info(slot).is_ok() && flash.in_use(slot, spec.allow_erase_pending) {
+        let in_use = |image: &Flash| image.info(slot).is_ok() && image.in_use(slot, spec.allow_erase_pending);
+        if found.as_deref().is_some_and(in_use) {
             return Err(ImageError::NoFreeSlot.into());
         }
         self.upload.forget();
-        let count = flash.slot_count();
-        let Some(found) = flash.slots.get_mut(slot).filter(|_| slot < count) else {
+        let slot_size = u64::from(spec.slot_size);
+        let Some(found) = found.and_then(|image| image.slots.get_mut(slot)) else {
             return Err(ImageError::FlashOpenFailed.into());
         };
-        let erased = if found.is_empty() { 0 } else { u64::from(flash.slot_size) };
+        let erased = if found.is_empty() { 0 } else { slot_size };
         found.erase();
         if spec.legacy_rc {
             answer.number("rc", 0);
@@ -127,24 +130,30 @@ impl ImageGroup {
 }
 
 fn list(flash: &Flash, fault: &FaultSpec, answer: &mut Answer) {
-    let (next, how) = flash.next_boot();
-    let moves = next != flash.active;
+    let count = flash.image_count();
     answer.list("images");
-    for slot in 0..flash.slot_count() {
-        let Ok(info) = flash.info(slot) else { continue };
-        let active = slot == flash.active;
-        let pending = !active && moves && how != NextBoot::Revert;
-        let confirmed = if active { how != NextBoot::Revert } else { moves && how == NextBoot::Revert };
-        answer.entry();
-        answer.number("slot", slot as u64);
-        answer.text("version", &info.version.to_string());
-        answer.bytes("hash", &shown_hash(&info, flash, slot, fault));
-        answer.bool("bootable", info.bootable);
-        answer.bool("pending", pending);
-        answer.bool("confirmed", confirmed);
-        answer.bool("active", active);
-        answer.bool("permanent", pending && how == NextBoot::Normal);
-        answer.close();
+    for (number, image) in (0..count).filter_map(|number| Some((number, flash.image(number)?))) {
+        let (next, how) = image.next_boot();
+        let moves = next != image.active;
+        for slot in 0..image.slot_count() {
+            let Ok(info) = image.info(slot) else { continue };
+            let active = slot == image.active;
+            let pending = !active && moves && how != NextBoot::Revert;
+            let confirmed = if active { how != NextBoot::Revert } else { moves && how == NextBoot::Revert };
+            answer.entry();
+            if count > 1 {
+                answer.number("image", number as u64);
+            }
+            answer.number("slot", slot as u64);
+            answer.text("version", &info.version.to_string());
+            answer.bytes("hash", &shown_hash(&info, image, slot, fault));
+            answer.bool("bootable", info.bootable);
+            answer.bool("pending", pending);
+            answer.bool("confirmed", confirmed);
+            answer.bool("active", active);
+            answer.bool("permanent", pending && how == NextBoot::Normal);
+            answer.close();
+        }
     }
     answer.close();
     answer.number("splitStatus", 0);
@@ -164,23 +173,34 @@ fn shown_hash(info: &ImageInfo, flash: &Flash, slot: usize, fault: &FaultSpec) -
 }
 
 fn write_state(
+    (spec, fault): (&SimSpec, &FaultSpec),
     flash: &mut Flash,
-    fault: &FaultSpec,
     body: &Body,
     answer: &mut Answer,
 ) -> Result<Effects, Refused> {
     let hash = body.bytes("hash")?.unwrap_or_default();
     let confirm = body.bool("confirm")?.unwrap_or(false);
-    let slot = match hash.len() {
-        0 if confirm => flash.active,
-        len if len == flash.hash.len() => (0..flash.slot_count())
-            .find(|&slot| flash.info(slot).is_ok_and(|info| info.hash == hash))
-            .ok_or(ImageError::HashNotFound)?,
+    let (number, slot) = match hash.len() {
+        0 if confirm => (0, flash.active),
+        len if len == flash.hash.len() => find(flash, &hash).ok_or(ImageError::HashNotFound)?,
         _ => return Err(ImageError::InvalidHash.into()),
     };
-    set_next_boot(flash, fault, slot, confirm)?;
+    let image = flash.image_mut(number).ok_or(ImageError::HashNotFound)?;
+    // Only the image that executes is confirmed, unless the server is built for more.
+    if confirm && number > 0 && slot == image.active && !spec.confirm_other_images {
+        return Err(ImageError::ConfirmationDenied.into());
+    }
+    set_next_boot(image, fault, slot, confirm)?;
     list(flash, fault, answer);
     Ok(Effects::default())
+}
+
+/// Image number and slot of the image with this hash.
+fn find(flash: &Flash, hash: &[u8]) -> Option<(usize, usize)> {
+    let slots = |number| (0..flash.slot_count()).map(move |slot| (number, slot));
+    (0..flash.image_count()).flat_map(slots).find(|&(number, slot)| {
+        flash.image(number).and_then(|image| image.info(slot).ok()).is_some_and(|info| info.hash == hash)
+    })
 }
 
 /// `img_mgmt_set_next_boot_slot`.
@@ -212,19 +232,22 @@ fn set_next_boot(flash: &mut Flash, fault: &FaultSpec, slot: usize, confirm: boo
 
 fn slot_info(flash: &Flash, answer: &mut Answer) {
     answer.list("images");
-    answer.entry();
-    answer.number("image", 0);
-    answer.list("slots");
-    for slot in 0..flash.slot_count() {
+    for (number, image) in (0..flash.image_count()).filter_map(|number| Some((number, flash.image(number)?)))
+    {
         answer.entry();
-        answer.number("slot", slot as u64);
-        answer.number("size", flash.slot_size.into());
-        if slot != flash.active {
-            answer.number("upload_image_id", 0);
+        answer.number("image", number as u64);
+        answer.list("slots");
+        for slot in 0..image.slot_count() {
+            answer.entry();
+            answer.number("slot", slot as u64);
+            answer.number("size", image.slot_size.into());
+            if slot != image.active {
+                answer.number("upload_image_id", number as u64);
+            }
+            answer.close();
         }
         answer.close();
+        answer.close();
     }
-    answer.close();
-    answer.close();
     answer.close();
 }

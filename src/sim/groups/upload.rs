@@ -20,7 +20,8 @@ pub(super) struct Upload {
     offset: u32,
     /// Length of the whole file, in bytes.
     size: u32,
-    /// Where it goes.
+    /// Image number and slot that it goes to.
+    image: usize,
     slot: usize,
     sha: Vec<u8>,
 }
@@ -31,25 +32,25 @@ impl Upload {
         *self = Self::default();
     }
 
-    /// One chunk. `free` is the slot that may be written.
+    /// One chunk.
     pub(super) fn handle(
         &mut self,
         (spec, fault): (&SimSpec, &FaultSpec),
         flash: &mut Flash,
-        free: Option<usize>,
         body: &Body,
         answer: &mut Answer,
     ) -> Result<Effects, Refused> {
-        // The image number is read and does not matter: there is one image.
-        body.u32("image")?;
+        let number = body.u32("image")?.map_or(0, |number| number as usize);
         let request = Chunk {
+            // A server with one image does not look at its number.
+            image: if flash.image_count() > 1 { number } else { 0 },
             offset: body.u32("off")?,
             size: body.u32("len")?,
             sha: body.bytes("sha")?.unwrap_or_default(),
             data: body.bytes("data")?.unwrap_or_default(),
             upgrade: body.bool("upgrade")?.unwrap_or(false),
         };
-        let effects = self.write(spec, flash, free, request).inspect_err(|_| self.forget())?;
+        let effects = self.write(spec, flash, request).inspect_err(|_| self.forget())?;
         if spec.legacy_rc {
             answer.number("rc", 0);
         }
@@ -64,28 +65,29 @@ impl Upload {
     }
 
     fn matches(&self, flash: &Flash) -> bool {
-        let whole = flash.slots.get(self.slot).and_then(|slot| slot.data().get(..self.size as usize));
+        let slot = flash.image(self.image).and_then(|image| image.slots.get(self.slot));
+        let whole = slot.and_then(|slot| slot.data().get(..self.size as usize));
         whole.is_some_and(|whole| Sha256::digest(whole)[..] == self.sha)
     }
 
-    fn write(
-        &mut self,
-        spec: &SimSpec,
-        flash: &mut Flash,
-        free: Option<usize>,
-        mut chunk: Chunk,
-    ) -> Result<Effects, Refused> {
+    /// Where the upload under way goes.
+    fn target<'f>(&self, flash: &'f mut Flash) -> Option<&'f mut Slot> {
+        flash.image_mut(self.image).and_then(|image| image.slots.get_mut(self.slot))
+    }
+
+    fn write(&mut self, spec: &SimSpec, flash: &mut Flash, mut chunk: Chunk) -> Result<Effects, Refused> {
         let offset = chunk.offset.ok_or(ImageError::InvalidOffset.because("header malformed"))?;
         let mut effects = Effects::default();
         if offset == 0 {
-            let Some((size, slot)) = chunk.check_first(spec, flash, free, self)? else { return Ok(effects) };
-            *self = Self { active: true, offset: 0, size, slot, sha: std::mem::take(&mut chunk.sha) };
+            let Some((size, slot)) = chunk.check_first(spec, flash, self)? else { return Ok(effects) };
+            let sha = std::mem::take(&mut chunk.sha);
+            *self = Self { active: true, offset: 0, size, image: chunk.image, slot, sha };
             if spec.image_check && self.sha.len() == SHA_LEN && self.matches(flash) {
                 self.offset = size;
                 effects.upload_done = true;
                 return Ok(effects);
             }
-            if let Some(slot) = flash.slots.get_mut(slot) {
+            if let Some(slot) = self.target(flash) {
                 effects.erased = erase_for(slot, size);
                 slot.start_image(spec.mode == BootMode::SwapOffset);
             }
@@ -99,7 +101,7 @@ impl Upload {
             let align = spec.write_align as usize;
             chunk.data.truncate(chunk.data.len() / align * align);
         }
-        if let Some(slot) = flash.slots.get_mut(self.slot) {
+        if let Some(slot) = self.target(flash) {
             slot.append(&chunk.data);
         }
         flash.written += chunk.data.len() as u64;
@@ -122,6 +124,7 @@ fn erase_for(slot: &mut Slot, size: u32) -> u64 {
 
 /// One chunk as it was sent.
 struct Chunk {
+    image: usize,
     offset: Option<u32>,
     size: Option<u32>,
     sha: Vec<u8>,
@@ -136,7 +139,6 @@ impl Chunk {
         &self,
         spec: &SimSpec,
         flash: &Flash,
-        free: Option<usize>,
         running: &Upload,
     ) -> Result<Option<(u32, usize)>, Refused> {
         let malformed = "header malformed";
@@ -153,6 +155,7 @@ impl Chunk {
         if running.active && !self.sha.is_empty() && self.sha == running.sha {
             return Ok(None);
         }
+        let free = flash.image(self.image).and_then(|image| image.free_slot(spec.allow_erase_pending));
         let slot = free.ok_or(ImageError::NoFreeSlot.because("no slot"))?;
         if size > flash.slot_size {
             return Err(ImageError::TooLarge.because("img too large"));
