@@ -94,6 +94,7 @@ impl World {
         (self.trip() / to_f64(in_flight)).max(request).max(server)
     }
 
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a number of chunks")]
     /// An upload as it goes there. The window grows by one for as long as it pays.
     fn upload(&self) -> UploadStats {
         let mut stats = UploadStats { bytes: self.len, window: 1, ..UploadStats::default() };
