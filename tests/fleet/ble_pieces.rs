@@ -12,7 +12,7 @@ use flashfleet::sim::{BleSpec, FaultSpec, LostWrite, SimSpec, SimTransport};
 use flashfleet::smp::HEADER_LEN;
 use flashfleet::transport::{Connector, Link, LinkError, LinkProperties};
 
-use super::line::{Line, candidate, in_virtual_time};
+use super::line::{Finished, Line, candidate, in_virtual_time};
 
 /// Chunks of the image below, and writes of the first two: 2475 bytes, 244 in the first and 243 in the others.
 const CHUNKS: u64 = 3;
@@ -42,10 +42,10 @@ fn image() -> Arc<Image> {
 
 /// Flashes the device of this line; gives how long it took to upload. It must pass at once, and run the image.
 async fn flash(mut line: Line, case: &str) -> Duration {
-    flash_line(&mut line, case).await
+    flash_line(&mut line, case).await.1
 }
 
-async fn flash_line(line: &mut Line, case: &str) -> Duration {
+async fn flash_line(line: &mut Line, case: &str) -> (Finished, Duration) {
     line.plan.images = [("app".to_owned(), Arc::new(image().into()))].into();
     let finished = line.run().await;
     let reported = &finished.report.devices[0];
@@ -54,7 +54,8 @@ async fn flash_line(line: &mut Line, case: &str) -> Duration {
     assert!(truth.confirmed && truth.hash == image().hash(), "{case}");
     assert_eq!(line.device(0).boots(), 2, "{case}");
     let upload = reported.steps.iter().find(|step| step.name == "upload app").expect("the step");
-    Duration::from_secs_f64(upload.duration_s.expect("it was done"))
+    let took = Duration::from_secs_f64(upload.duration_s.expect("it was done"));
+    (finished, took)
 }
 
 #[test]
@@ -86,7 +87,9 @@ fn a_device_whose_connections_stall_again_and_again_gets_one_write_a_message() {
     in_virtual_time(async {
         let stall = |nth| LostWrite { and_all_after: true, ..of_chunk(nth, 2) };
         let mut line = Line::new(&spec(vec![stall(1), stall(2)]));
-        flash_line(&mut line, "twice").await;
+        let (finished, _) = flash_line(&mut line, "twice").await;
+        let told = finished.report.devices[0].steps[0].detail.notes.iter();
+        assert!(told.into_iter().any(|note| note.starts_with("2 times the link")));
         let requests = line.device(0).requests();
         let lengths = |group, command| {
             let seen = requests.iter().filter(move |seen| (seen.group, seen.command) == (group, command));
