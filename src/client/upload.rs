@@ -234,7 +234,7 @@ impl Client {
             link_limit_bytes_per_s: properties
                 .wire_bytes_per_s
                 .map(|wire| limit_bytes_per_s(|n| properties.framing.wire_len(n), wire, message, len)),
-            diagnosis: Some(self.diagnosis(limits, stats, len)),
+            diagnosis: Some(Box::new(self.diagnosis(limits, stats, len))),
         }
     }
 }

@@ -345,7 +345,7 @@ pub struct UploadFigures {
     pub link_limit_bytes_per_s: Option<f64>,
     /// What limited it, as far as that was measured.
     #[serde(default)]
-    pub diagnosis: Option<UploadDiagnosis>,
+    pub diagnosis: Option<Box<UploadDiagnosis>>,
 }
 
 /// One image as a device shows it.

@@ -1,7 +1,6 @@
 //! What every event is brought to before it is written and counted, so that the log reads back as exactly what was
 //! counted. Nothing here decides anything.
 
-use super::diagnosis::UploadDiagnosis;
 use super::event::{EventKind, ImageOutcome, StepDetail, StepFinished, UploadFigures};
 use crate::cause::Cause;
 
@@ -63,7 +62,7 @@ fn normalise_upload(upload: &mut UploadFigures) {
     upload.bytes_per_s = finite(upload.bytes_per_s);
     upload.link_limit_bytes_per_s =
         upload.link_limit_bytes_per_s.filter(|limit| limit.is_finite()).map(finite);
-    upload.diagnosis.iter_mut().for_each(UploadDiagnosis::normalise);
+    upload.diagnosis.iter_mut().for_each(|diagnosis| diagnosis.normalise());
 }
 
 fn normalise_cause(cause: &mut Cause) {

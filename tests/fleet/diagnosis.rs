@@ -150,11 +150,13 @@ fn slow_server_is_named_and_longer_messages_give_what_was_foretold() {
 
 #[test]
 fn slow_flash_is_named_and_no_setting_makes_it_faster() {
-    let before = plain(&SimSpec { write_kib_us: 100_000, ..spec() });
+    let before = plain(&SimSpec { baud: Some(115_200), write_kib_us: 300_000, ..spec() });
     let (limited_by, setting, _) = told(&before);
     assert_eq!((limited_by, setting.as_str()), (LimitedBy::Device, ""), "{before:?}");
     let device = diagnosis(&before).device_s.expect("a time");
-    assert!((device / (0.1 * 356.0 / 1024.0) - 1.0).abs() < 0.1, "356 bytes at 100 ms per KiB: {device} s");
+    assert!((device / (0.3 * 356.0 / 1024.0) - 1.0).abs() < 0.1, "356 bytes at 300 ms per KiB: {device} s");
+    let latency = diagnosis(&before).latency_s.expect("a time");
+    assert!(latency < 0.002, "the bytes of a small request are not latency: {latency} s");
 }
 
 #[test]

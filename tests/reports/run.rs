@@ -72,7 +72,7 @@ pub(crate) fn figures(bytes: u64, duration_s: f64) -> UploadFigures {
         frame_bytes: 380,
         resent: 0,
         link_limit_bytes_per_s: Some(8200.0),
-        diagnosis: Some(diagnosis()),
+        diagnosis: Some(Box::new(diagnosis())),
     }
 }
 

@@ -22,9 +22,11 @@ const ENOUGH: u32 = 8;
 /// The wire limits where it is busy for this share of the time.
 const BUSY: f64 = 0.9;
 /// Answers come so much later than the round trip alone would have them, where something takes one at a time. More is
-/// asked for where as many as possible were in flight, as the window itself has not judged there.
+/// asked for where that is to be said.
 const QUEUED: f64 = 1.05;
-const QUEUED_AT_LIMIT: f64 = 1.15;
+const QUEUED_FOR_CERTAIN: f64 = 1.15;
+/// Nothing stands out where answers are waited for, and the wire is busy for this share of the time.
+const HALF_BUSY: f64 = 0.66;
 /// A change is worth telling where it is faster by this share.
 const GAIN: f64 = 1.1;
 /// A smaller value does where it is worth so much of the largest.
@@ -113,8 +115,9 @@ impl<'a> Seen<'a> {
         let handling = besides - quick;
         // So many times later than the round trip alone would have them.
         let late = interval(&deep) * to_f64(deep.in_flight) / trip;
-        let margin = if deep.in_flight < conditions.window { QUEUED } else { QUEUED_AT_LIMIT };
-        let queued = deep.in_flight > 1 && late > margin;
+        // As late as with one less in flight, so the last one brought nothing. A busy machine is late too, but not so much.
+        let one_less = to_f64(deep.in_flight) / to_f64(deep.in_flight.saturating_sub(1)).max(1.0);
+        let queued = deep.in_flight > 1 && late > QUEUED_FOR_CERTAIN.max(BUSY * one_less);
         // Then the server's own time for a message is known too, where it is not the wire that is waited for.
         let served = deep.in_flight > 1 && late > QUEUED && request < BUSY * interval(&steady);
         let serial = if served { (interval(&deep) - handling - answer).max(0.0) } else { 0.0 };
@@ -167,6 +170,9 @@ impl<'a> Seen<'a> {
         }
         let full = self.steady.in_flight >= self.conditions.window;
         let busy = if self.wire.is_some() { Bottleneck::Device } else { Bottleneck::LinkOrDevice };
+        if self.queued && model.request >= HALF_BUSY * interval(&self.steady) {
+            return (Bottleneck::Unknown, None);
+        }
         if self.queued {
             // Less of what any message takes, where messages are longer.
             return (busy, self.longer_messages().map(|(_, remedy)| remedy));

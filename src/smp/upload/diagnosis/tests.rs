@@ -94,6 +94,7 @@ impl World {
         (self.trip() / to_f64(in_flight)).max(request).max(server)
     }
 
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a number of chunks")]
     /// An upload as it goes there. The window grows by one for as long as it pays.
     fn upload(&self) -> UploadStats {
         let mut stats = UploadStats { bytes: self.len, window: 1, ..UploadStats::default() };
@@ -247,6 +248,25 @@ fn where_too_little_was_measured_nothing_is_claimed() {
     assert_eq!(limited_by(&lossy, &Conditions { window: 5, ..conditions }), Bottleneck::Loss);
     let erasing = UploadStats { resent_first: 2, ..lossy };
     assert_eq!(limited_by(&erasing, &Conditions { window: 5, ..conditions }), Bottleneck::Unknown);
+}
+
+#[test]
+fn busy_machine_is_not_taken_for_a_slow_device() {
+    let far = World { latency: 0.04, ..WORLD };
+    let mut stats = far.upload();
+    // Answers come a fifth later than the round trip of the one chunk that went alone would have them.
+    let slower = |stretch: &mut Stretch| stretch.time = stretch.time.mul_f64(1.2);
+    stats.pace.stretches.iter_mut().filter(|stretch| stretch.in_flight == 3).for_each(slower);
+    stats.streaming = stats.streaming.mul_f64(1.2);
+    stats.duration = stats.duration.mul_f64(1.2);
+    let diagnosis = diagnose(&stats, &far.conditions(&World::wire_len));
+    assert_eq!(diagnosis.limited_by, Bottleneck::BufferSize, "{diagnosis:?}");
+    // The wire is busy for four fifths of the time: neither it nor the device stands out.
+    let near = World { wire: 11_520.0, ..WORLD };
+    let mut stats = near.upload();
+    stats.pace.stretches.iter_mut().for_each(|stretch| stretch.time = stretch.time.mul_f64(1.25));
+    let diagnosis = diagnose(&stats, &near.conditions(&World::wire_len));
+    assert_eq!((diagnosis.limited_by, diagnosis.remedy), (Bottleneck::Unknown, None), "{diagnosis:?}");
 }
 
 #[test]
