@@ -2,12 +2,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::io::{BufRead as _, BufReader};
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
 
 use flashfleet::image::ImageBuilder;
 use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 
 /// A simulated device behind a real endpoint, and a folder.
@@ -58,6 +59,18 @@ impl Bench {
         say(self.folder.path(), &[&["smp", &self.address], arguments].concat())
     }
 
+    /// The same with something on standard input.
+    fn smp_with(&self, arguments: &[&str], input: &[u8]) -> Said {
+        let mut child = program(self.folder.path(), &[&["smp", &self.address], arguments].concat())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(input).unwrap();
+        said(child.wait_with_output().unwrap())
+    }
+
     /// What a command that succeeds tells people.
     #[track_caller]
     fn text(&self, arguments: &[&str]) -> String {
@@ -87,9 +100,13 @@ impl Drop for Bench {
     }
 }
 
-fn say(folder: &std::path::Path, arguments: &[&str]) -> Said {
-    let output =
-        Command::new(env!("CARGO_BIN_EXE_flashfleet")).args(arguments).current_dir(folder).output().unwrap();
+fn program(folder: &Path, arguments: &[&str]) -> Command {
+    let mut program = Command::new(env!("CARGO_BIN_EXE_flashfleet"));
+    program.args(arguments).current_dir(folder);
+    program
+}
+
+fn said(output: Output) -> Said {
     Said {
         exit: output.status.code().unwrap(),
         out: String::from_utf8(output.stdout).unwrap(),
@@ -97,9 +114,13 @@ fn say(folder: &std::path::Path, arguments: &[&str]) -> Said {
     }
 }
 
+fn say(folder: &Path, arguments: &[&str]) -> Said {
+    said(program(folder, arguments).output().unwrap())
+}
+
 /// Without a device: the program in any folder.
 fn alone(arguments: &[&str]) -> Said {
-    say(std::path::Path::new("."), arguments)
+    say(Path::new("."), arguments)
 }
 
 #[test]
@@ -171,6 +192,43 @@ fn image() {
     assert!(bench.text(&["image", "slots"]).starts_with("IMAGE  SLOT  BYTES"));
 }
 
+/// What comes out of a pipe is an image as much as what lies in a file, and `any` is any file.
+#[test]
+fn images_from_standard_input_and_of_other_kinds() {
+    let bench = Bench::new("udp");
+    let image = ImageBuilder::new().version("2.0.0").payload(&[0x5a; 2000]).build();
+    let sha256 = hex::encode(Sha256::digest(&image));
+    let upload =
+        |more: &[&str], input: &[u8]| bench.smp_with(&[&["image", "upload", "-"], more].concat(), input);
+
+    let said = upload(&["--checksum", &sha256], &image);
+    assert_eq!((said.exit, said.err.as_str()), (0, ""));
+    assert!(bench.text(&["image", "list"]).contains("2.0.0"));
+    let said = upload(&["--sha256", &"ab".repeat(32)], &image);
+    assert!(said.exit == 2 && said.err.starts_with("error[image.sha256]: expected - to have"), "{said:?}");
+
+    let said = upload(&[], b"no image");
+    assert!(said.exit == 2 && said.err.starts_with("error[image."), "{said:?}");
+    // The device looks for itself: the first chunk of an image begins with MCUboot's magic.
+    let said = upload(&["--format", "any"], &[0x5a; 500]);
+    assert!(said.exit == 100 && said.err.contains("smp.img_mgmt.invalid_image_header_magic"), "{said:?}");
+    let said = upload(&["--format", "any", "--json"], &image);
+    let document: Value = serde_json::from_str(&said.out).unwrap();
+    assert_eq!((said.exit, &document["result"]["hash"]), (0, &Value::Null), "nobody looked into it");
+    let said = upload(&["--format", "any"], b"");
+    assert!(said.exit == 2 && said.err.starts_with("error[image.empty]"), "{said:?}");
+}
+
+#[test]
+fn without_a_command_a_device_is_asked_whether_it_answers() {
+    let bench = Bench::new("udp");
+    assert!(bench.text(&[]).starts_with("the device answers, after "));
+    let said = alone(&["smp", "udp:127.0.0.1:9", "--timeout", "50ms", "--retries", "0", "--json"]);
+    assert!(said.exit == 100 && said.err.starts_with("error[link."), "{said:?}");
+    let document: Value = serde_json::from_str(&said.out).unwrap();
+    assert_eq!((&document["command"], &document["error"]["class"]), (&"answers".into(), &"link".into()));
+}
+
 #[test]
 fn statistics_settings_storage_and_enumeration() {
     let bench = Bench::new("udp");
@@ -232,6 +290,11 @@ fn the_version_of_the_protocol_is_chosen() {
         said.err.split(['[', ']']).nth(1).unwrap().to_owned()
     };
     let show = ["stat", "show", "none"];
+    let said = bench.smp(&[&["--json"], &show[..]].concat());
+    let told: Value = serde_json::from_str(&said.out).unwrap();
+    assert_eq!((&told["command"], &told["result"]), (&"stat show".into(), &Value::Null));
+    assert_eq!(told["error"]["code"], "smp.stat_mgmt.invalid_stat_name", "{told:#}");
+    assert_eq!(told["error"]["help"], "check the name: the device has none like it");
     assert_eq!(code(&show), "smp.stat_mgmt.invalid_stat_name");
     assert_eq!(code(&[&["--protocol", "2"], &show[..]].concat()), "smp.stat_mgmt.invalid_stat_name");
     assert_eq!(code(&[&show[..], &["--protocol", "1"]].concat()), "smp.mgmt.no_entry");

@@ -103,12 +103,13 @@ fn annotations(text: &str) -> Vec<Expected<'_>> {
 }
 
 #[rstest]
+#[case::bootloader("bootloader.yaml")]
 #[case::device_files("device-files.yaml")]
 #[case::device_steps("device-steps.yaml")]
 #[case::expect("expect.yaml")]
 #[case::images("images.yaml")]
 #[case::keys("keys.yaml")]
-#[case::later("later.yaml")]
+#[case::buffer("buffer.yaml")]
 #[case::lists("lists.yaml")]
 #[case::lists_images("lists-images.yaml")]
 #[case::matches("matches.yaml")]

@@ -11,6 +11,9 @@ use flashfleet::smp::chunk::Layout;
 use flashfleet::smp::console;
 use tokio::time::Instant;
 
+#[path = "upload_window/seeds.rs"]
+mod seeds;
+
 fn image(size: usize) -> Arc<Image> {
     let payload: Vec<u8> = (0..size).map(|n| n.to_le_bytes()[0] ^ n.to_le_bytes()[1]).collect();
     let bytes = ImageBuilder::new().version("2.0.0").payload(&payload).build();

@@ -2,6 +2,8 @@
 //! forms of error. Requests are written out by hand from `smp_protocol.rst` and RFC 8949. Answers named "recorded" are
 //! what Zephyr 4.4 (`bf … ff`, maps of indefinite length) sent; the others follow MCUboot's `boot_serial.c`.
 
+use std::time::Duration;
+
 use flashfleet::cause::{Cause, Class};
 use flashfleet::smp::errors::{DeviceError, error_name};
 use flashfleet::smp::message::image::{
@@ -12,7 +14,7 @@ use flashfleet::smp::message::os::{
     BootloaderInfo, BootloaderInfoResponse, Echo, EchoResponse, Empty, Params, ParamsResponse, Reset,
 };
 use flashfleet::smp::message::{DecodeError, Repeat, Request, decode_response};
-use flashfleet::smp::{Header, HeaderError, Op, RawRequest, RequestId, Version, console, group};
+use flashfleet::smp::{Header, HeaderError, Op, RawRequest, RequestId, Version, cobs, console, group, raw};
 
 /// Bytes from hexadecimal text; blanks are for the reader.
 fn bytes(text: &str) -> Vec<u8> {
@@ -422,6 +424,23 @@ fn console_lines() {
     let lengths: Vec<usize> = lines.split_inclusive(|byte| *byte == b'\n').map(<[u8]>::len).collect();
     assert_eq!(lengths, [127, 7]);
     assert_eq!(console::encoded_len(90, 128), 134);
+}
+
+/// What MCUboot's recovery (`BOOT_SERIAL_RAW_PROTOCOL_COBS`) took and answered: read of the parameters, version 1.
+#[test]
+fn cobs_frames() {
+    let request = hex::decode("0000000100008506a0").unwrap();
+    let frame = cobs::encode(&request);
+    assert_eq!(frame[..10], hex::decode("010101020101068506a0").unwrap());
+    assert_eq!((frame.len(), frame.last()), (13, Some(&0)));
+    let answer = hex::decode("0201010219010f8506bf686275665f73697a6519040f696275665f636f756e7401ffcf2e00").unwrap();
+    let message = cobs::Decoder::new().push(&answer);
+    // The same in bare form: `{buf_size: 1024, buf_count: 1}`, an indefinite map.
+    let bare = hex::decode("0100001900008506bf686275665f73697a65190400696275665f636f756e7401ff").unwrap();
+    assert_eq!(message, [bare.clone()]);
+    assert_eq!(cobs::encode(&bare), answer);
+    // Bare is all that raw framing is.
+    assert_eq!(raw::Decoder::new().push(Duration::ZERO, &bare), [bare]);
 }
 
 /// The parts of a transcript (`tests/data/transcripts/README.md`) that this test reads.

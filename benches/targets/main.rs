@@ -6,13 +6,38 @@
 //! A row of its own is a [`Case`] in its own file, named in [`CASES`].
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "the table is what a bench is for")]
 
+#[path = "../../tests/rig/error.rs"]
+mod error;
+#[expect(dead_code, reason = "the tests of real servers use the rest")]
+#[path = "../../tests/rig/fixtures.rs"]
+mod fixtures;
 mod fleet;
+#[path = "../../tests/rig/gdb.rs"]
+mod gdb;
+#[expect(dead_code, reason = "the tests of real servers use the rest")]
+#[path = "../../tests/rig/images.rs"]
+mod images;
+#[expect(dead_code, reason = "the tests of real servers use the rest")]
+#[path = "../../tests/rig/leash.rs"]
+mod leash;
 mod machine;
 mod paced;
+mod peer;
 mod port;
 mod process;
+#[expect(dead_code, reason = "the tests of real servers use the rest")]
+#[path = "../../tests/rig/qemu.rs"]
+mod qemu;
+#[path = "../../tests/rig/qmp.rs"]
+mod qmp;
 mod start;
 mod table;
+#[expect(dead_code, reason = "the tests of real servers use the rest")]
+#[path = "../../tests/rig/terminal.rs"]
+mod terminal;
+#[expect(dead_code, reason = "the tests of real servers use the rest")]
+#[path = "../../tests/rig/uart.rs"]
+mod uart;
 mod udp;
 mod wire;
 
@@ -30,7 +55,7 @@ struct Case {
     run: fn(&mut Table) -> Result<(), String>,
 }
 
-const CASES: [Case; 7] = [
+const CASES: [Case; 8] = [
     Case { name: "start", about: "start-up to usage text", run: start::start },
     Case { name: "size", about: "the stripped release binary", run: start::size },
     Case { name: "wire", about: "share of a paced serial link, with and without latency", run: wire::run },
@@ -38,6 +63,7 @@ const CASES: [Case; 7] = [
     Case { name: "port", about: "port back to first request", run: port::run },
     Case { name: "udp", about: "1,000 devices over UDP", run: udp::run },
     Case { name: "fleet", about: "10,000 simulated devices", run: fleet::run },
+    Case { name: "peer", about: "upload to a real Zephyr, against mcumgrctl", run: peer::run },
 ];
 
 fn main() -> ExitCode {

@@ -13,7 +13,7 @@ use crate::flow::FlowConfig;
 use crate::identity::Identity;
 use crate::plan::{Plan, Target};
 use crate::report::DeviceId;
-use crate::transport::Candidate;
+use crate::transport::{Candidate, Firmware};
 
 use super::boards::{Remark, one_per_board, told_apart_by_place};
 use super::clock::Clock;
@@ -224,6 +224,7 @@ impl Scout {
                 return_within: target.link.return_within,
                 attempts: self.attempts,
                 can_recover: !self.plan.policy.recover.is_empty(),
+                starts_in_bootloader: target.starts_in == Firmware::Bootloader,
                 bootloader: target.bootloader,
             },
             names(&self.plan, target, &candidate),

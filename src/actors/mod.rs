@@ -9,6 +9,7 @@ mod discovery;
 mod probe;
 mod programs;
 mod progress;
+mod recovery;
 mod reporter;
 mod run;
 mod scheduler;

@@ -9,6 +9,7 @@ use crate::cause::Cause;
 use crate::client::ClientError;
 use crate::transport::{LinkError, LinkErrorKind};
 
+use super::recovery::question_of;
 use super::worker::Worker;
 
 /// How long opening a port may take that was only found by searching: no deadline runs yet, and one port that hangs must
@@ -47,6 +48,7 @@ impl Worker {
 
     async fn probe_once(&mut self) -> Asked {
         let question = self.question();
+        let expects = self.expects;
         let shared = self.way.is_shared();
         let opened = if shared {
             self.client().await
@@ -57,7 +59,7 @@ impl Worker {
             }
         };
         let asked = match opened {
-            Ok(client) => match client.echo_once(question).await {
+            Ok(client) => match question_of(client, expects, question).await {
                 // A link that others need is not kept while the device waits for its turn.
                 Ok(()) if shared => Asked::Shows(Probed::Answers),
                 Ok(()) => return Asked::Shows(Probed::Answers),

@@ -20,6 +20,7 @@ use super::clock::Clock;
 use super::probe::is_of_this_machine;
 use super::programs::{self, Names};
 use super::progress::Uploads;
+use super::recovery::question_of;
 use super::reporter::{Reporter, Tell};
 use super::way::{LEAST_QUIET, Refusing, Way};
 use super::written::WrittenFiles;
@@ -47,6 +48,17 @@ pub(super) enum Stop {
     Now,
 }
 
+/// Who is expected to answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Expects {
+    /// The application.
+    Application,
+    /// The bootloader, in its serial recovery.
+    Bootloader,
+    /// The application, and where it does not boot the bootloader that was left.
+    Either,
+}
+
 /// Everything that one device needs.
 #[derive(Debug)]
 pub(super) struct Worker {
@@ -72,6 +84,8 @@ pub(super) struct Worker {
     pub wrote: bool,
     /// Position of the step under way, for progress.
     pub step: usize,
+    /// Who is expected to answer.
+    pub(super) expects: Expects,
 }
 
 impl Worker {
@@ -91,6 +105,7 @@ impl Worker {
             id,
             way: Way::new(connector, config.return_within),
             options,
+            expects: if config.starts_in_bootloader { Expects::Bootloader } else { Expects::Application },
             config,
             matched: names.clone(),
             names,
@@ -163,8 +178,14 @@ impl Worker {
             Action::ReadMode => self.read_mode().await,
             Action::ReadSlots => self.read_slots().await,
             Action::Upload { image, hash, image_number, upgrade_only } => {
-                self.upload(&image, &hash, UploadRequest { image_number, upgrade_only }).await
+                self.upload(&image, &hash, UploadRequest { image_number, primary_of: None, upgrade_only }).await
             }
+            Action::UploadToPrimary { image, hash, image_number, upload_id } => {
+                let primary_of = Some(image_number);
+                let request = UploadRequest { image_number: upload_id, primary_of, upgrade_only: false };
+                self.upload(&image, &hash, request).await
+            }
+            Action::AskConsoleEcho => self.ask_console_echo().await,
             Action::MarkForTest { hash } => self.set_state(hash, false).await,
             Action::Confirm { hash } | Action::MarkToStay { hash } => self.set_state(hash, true).await,
             Action::Erase { slot } => self.erase(slot).await,
@@ -227,6 +248,8 @@ impl Worker {
         let slots = match self.client().await?.request(&SlotInfo {}).await {
             Ok(slots) => Some(slots),
             Err(ClientError::Device { .. }) => None,
+            // Old bootloaders say nothing to what they do not know.
+            Err(ClientError::Unanswered(_)) if self.expects == Expects::Bootloader => None,
             Err(error) => return Err(error.into()),
         };
         Ok(Outcome::Slots(slots))
@@ -305,6 +328,7 @@ impl Worker {
         let result = self.client().await?.request(&request).await;
         self.wrote = wrote || !is_refusal(&result);
         if !is_refusal(&result) {
+            self.expect_after_reset(boot_mode);
             self.way.expect(match boot_mode {
                 None | Some(BOOT_MODE_NORMAL) => Firmware::Application,
                 Some(_) => Firmware::Bootloader,
@@ -379,7 +403,8 @@ impl Worker {
                 }
             }
             let Some(client) = self.client.as_mut() else { continue };
-            match client.echo_once(question.min(end - Instant::now())).await {
+            let question = question.min(end - Instant::now());
+            match question_of(client, self.expects, question).await {
                 Ok(()) => {
                     // What boots may have other buffers than what left.
                     client.forget_limits();
@@ -438,7 +463,9 @@ impl Worker {
         let conversation = self.conversation.take().unwrap_or_default();
         // Programs that a plan runs are told where the device is now.
         self.names.set("address", self.way.address());
-        self.client = Some(Client::new(link, self.options.clone(), conversation));
+        let mut client = Client::new(link, self.options.clone(), conversation);
+        client.expect_bootloader(self.expects == Expects::Bootloader);
+        self.client = Some(client);
     }
 
     pub(super) async fn disconnect(&mut self) {

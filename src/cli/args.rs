@@ -22,6 +22,7 @@ pub enum Command {
     /// Match devices, flash them concurrently, report.
     Run(run::RunArgs),
     /// Update one device without a plan.
+    #[command(alias = "upgrade")]
     Update(update::UpdateArgs),
     /// Check a plan and its images; touch no device.
     Check(check::CheckArgs),

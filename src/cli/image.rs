@@ -7,8 +7,9 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use super::Exit;
+use super::stdin::{self, is_stdin};
 use crate::cause::Cause;
-use crate::image::{ImageError, Inspection, Layout, ManifestFile, PackageInspection, PublicKey};
+use crate::image::{Fault, ImageError, Inspection, Layout, ManifestFile, PackageInspection, PublicKey};
 
 /// Arguments of `flashfleet image`.
 #[derive(Debug, clap::Args)]
@@ -45,12 +46,35 @@ struct InPackage {
 impl<'a> Checked<'a> {
     /// Every image of a file: one, or those of a package.
     fn all(path: &'a Path, key: Option<&PublicKey>) -> Vec<Self> {
+        if is_stdin(path) {
+            let bytes = match stdin::bytes() {
+                Ok(bytes) => bytes,
+                Err(cause) => {
+                    return vec![Self {
+                        cause: Some(cause),
+                        ..Self::failed(path, ImageError::from(Fault::Empty))
+                    }];
+                }
+            };
+            if !PackageInspection::is_package_content(&bytes) {
+                return vec![Self::new(path, None, Inspection::of_file_content(bytes), key)];
+            }
+            return Self::of_package(path, PackageInspection::of_bytes(&bytes), key);
+        }
         if !PackageInspection::is_package(path) {
             return vec![Self::new(path, None, Inspection::of(path), key)];
         }
-        let package = match PackageInspection::of(path) {
+        Self::of_package(path, PackageInspection::of(path), key)
+    }
+
+    fn of_package(
+        path: &'a Path,
+        package: Result<PackageInspection, ImageError>,
+        key: Option<&PublicKey>,
+    ) -> Vec<Self> {
+        let package = match package {
             Ok(package) => package,
-            Err(error) => return vec![Self::failed(path, error)],
+            Err(error) => return vec![Self::failed(path, error.in_file(path))],
         };
         let PackageInspection { manifest, sha256, members, fault } = package;
         let images = members.into_iter().map(|(file, image)| {

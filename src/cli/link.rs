@@ -20,7 +20,7 @@ pub(super) struct LinkArgs {
     #[arg(long, value_name = "N", global = true)]
     retries: Option<u32>,
     /// Bits per second on serial links [default: 115200].
-    #[arg(long, value_name = "BITS_PER_SECOND", global = true, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(short, long, alias = "baudrate", value_name = "BITS_PER_SECOND", global = true, value_parser = clap::value_parser!(u32).range(1..))]
     baud: Option<u32>,
     /// The framing on serial links: base64 lines (console), bare messages (raw), COBS (cobs), or found out (auto)
     /// [default: console].

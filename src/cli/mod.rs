@@ -18,6 +18,7 @@ mod signals;
 pub mod sim;
 mod sim_usbip;
 pub mod smp;
+mod stdin;
 pub mod update;
 
 pub use crate::exit::Exit;

@@ -12,12 +12,14 @@ use clap::builder::PossibleValuesParser;
 use super::diagnose::say;
 use super::link::{DEVICE_HELP, LinkArgs};
 use super::run::{OutputArgs, execute};
+use super::smp::{check_sha256, sha256};
+use super::stdin;
 use crate::actors::{RunOptions, Source};
 use crate::cause::{Cause, Class};
 use crate::exit::Exit;
 use crate::image::ImageSet;
 use crate::plan::{Auto, Bootloader, Expect, LinkOptions, Match, Plan, Step, Target};
-use crate::transport::{Address, Candidate, Discovery};
+use crate::transport::{Address, AddressError, Candidate, Discovery, Firmware};
 
 /// What the image, the target and the plan are called in reports.
 const IMAGE: &str = "image";
@@ -33,16 +35,20 @@ pub struct UpdateArgs {
     /// The device.
     #[arg(value_name = "DEVICE", help = DEVICE_HELP)]
     device: String,
-    /// The image: MCUboot .bin or .hex, or a package (.zip with manifest.json) of one or several.
+    /// The image: MCUboot .bin or .hex, or a package (.zip with manifest.json) of one or several; `-` for standard input.
     #[arg(value_name = "IMAGE")]
     image: PathBuf,
     /// Skip the test boot: mark the image to stay, reset, and prove that it runs. If it does not boot, nothing brings the
     /// old one back.
-    #[arg(long)]
+    #[arg(long, alias = "force-confirm")]
     confirm_directly: bool,
     /// Upload and mark the image, and leave the reset to somebody else: it is not seen to boot.
-    #[arg(long)]
+    #[arg(long, alias = "skip-reboot")]
     skip_reset: bool,
+    /// The device is in MCUboot's serial recovery: write its primary slot, reset, and prove that the image runs. There is no
+    /// test boot, and nothing brings the old image back.
+    #[arg(long, conflicts_with_all = ["confirm_directly", "skip_reset", "upgrade_only"])]
+    recovery: bool,
     /// How the device's bootloader puts a new image into use, where the device does not tell it [default: ask the device].
     #[arg(long, value_name = "MODE", value_parser = PossibleValuesParser::new(Bootloader::WORDS.map(|(word, _)| word)))]
     bootloader: Option<String>,
@@ -53,7 +59,7 @@ pub struct UpdateArgs {
     #[arg(long)]
     force: bool,
     /// The whole file must hash to this SHA-256.
-    #[arg(long, value_name = "HEX", value_parser = sha256)]
+    #[arg(long, alias = "checksum", value_name = "HEX", value_parser = sha256)]
     sha256: Option<[u8; 32]>,
     /// How long the device may take from a reset until it answers [default: 60s].
     #[arg(long, value_name = "TIME", value_parser = return_within)]
@@ -65,14 +71,6 @@ pub struct UpdateArgs {
     link: LinkArgs,
     #[command(flatten)]
     outputs: OutputArgs,
-}
-
-fn sha256(text: &str) -> Result<[u8; 32], String> {
-    let mut hash = [0; 32];
-    match hex::decode_to_slice(text, &mut hash) {
-        Ok(()) => Ok(hash),
-        Err(_) => Err("expected 64 hexadecimal digits, as `sha256sum` prints them".to_owned()),
-    }
 }
 
 fn return_within(text: &str) -> Result<Duration, String> {
@@ -101,23 +99,9 @@ pub fn run(args: &UpdateArgs, err: &mut dyn Write) -> Exit {
 
 /// Everything that can be wrong before a run begins.
 fn prepare(args: &UpdateArgs) -> Result<(Plan, Arc<OneDevice>), Cause> {
-    let address: Address = args.device.parse().map_err(|error: crate::transport::AddressError| {
-        Cause::new(Class::Plan, error.code, error.to_string(), error.help)
-    })?;
-    let image = ImageSet::load(&args.image)?;
-    if let Some(pin) = args.sha256.filter(|pin| pin != image.source_sha256()) {
-        return Err(Cause::new(
-            Class::Image,
-            "image.sha256",
-            format!(
-                "expected {} to have the SHA-256 {}, it has {}",
-                args.image.display(),
-                hex::encode(pin),
-                hex::encode(image.source_sha256())
-            ),
-            "name the file that was meant, or give its hash",
-        ));
-    }
+    let address: Address = args.device.parse().map_err(|error| bad_device(args, error))?;
+    let image = stdin::image_set(&args.image)?;
+    check_sha256(&args.image, image.source_sha256(), args.sha256)?;
     let mut link = args.link.options();
     if let Some(within) = args.return_within {
         link.return_within = within;
@@ -127,6 +111,15 @@ fn prepare(args: &UpdateArgs) -> Result<(Plan, Arc<OneDevice>), Cause> {
     check_device(&address, &link)?;
     let source = Arc::new(OneDevice { address: address.clone(), discovery: Discovery::new() });
     Ok((plan(args, address.try_into()?, image, link), source))
+}
+
+/// Other tools want the file first.
+fn bad_device(args: &UpdateArgs, error: AddressError) -> Cause {
+    let image = args.image.to_string_lossy();
+    let turned = image.parse::<Address>().is_ok();
+    let help = format!("the device comes first: `flashfleet update {image} {}`", args.device);
+    let cause = Cause::from(error);
+    if turned { Cause { help, ..cause } } else { cause }
 }
 
 /// A selector that means several devices, or none that this program can reach, is refused like any other wrong argument.
@@ -151,6 +144,7 @@ fn plan(args: &UpdateArgs, matcher: Match, image: ImageSet, link: LinkOptions) -
         bootloader: bootloader(args),
         discover: args.discover.unwrap_or(Target::DISCOVER),
         expect: Expect { min: 1, max: Some(1) },
+        starts_in: if args.recovery { Firmware::Bootloader } else { Firmware::Application },
         ..Target::new(TARGET, matcher, steps(args, &image))
     };
     Plan::new(PLAN).with_image(IMAGE, image).with_target(target)
@@ -162,7 +156,7 @@ fn bootloader(args: &UpdateArgs) -> Auto<Bootloader> {
 }
 
 fn steps(args: &UpdateArgs, image: &ImageSet) -> Vec<Step> {
-    let mut steps = Step::update(IMAGE, image);
+    let mut steps = if args.recovery { Step::recover(IMAGE, image) } else { Step::update(IMAGE, image) };
     for step in &mut steps {
         if let Step::Upload { upgrade_only, force, .. } = step {
             (*upgrade_only, *force) = (args.upgrade_only, args.force);

@@ -37,6 +37,10 @@ pub struct Conversation {
     echoes: u64,
     /// Whether the server puts several writes together to one message; `None` until it is found out.
     pub(super) reassembles: Option<bool>,
+    /// Whether it is a bootloader that is expected to answer.
+    pub(super) bootloader: bool,
+    /// Protocol version of the requests: version 1 only to bootloaders that do not know the other.
+    pub(super) version: Version,
     /// Links that were of no use any more after a message of several writes.
     pub(super) stuck_links: u32,
 }
@@ -51,6 +55,8 @@ impl Default for Conversation {
             epoch: Instant::now(),
             echoes: 0,
             reassembles: None,
+            bootloader: false,
+            version: Version::V2,
             stuck_links: 0,
         }
     }
@@ -200,7 +206,10 @@ impl Client {
             let buffer = usize::try_from(buffer).unwrap_or(usize::MAX);
             buffer.saturating_sub(properties.buffer_overhead).min(properties.max_message)
         };
-        let told = self.request(&Params {}).await;
+        let told = match self.ask(RawRequest::new(&Params {})?, self.optional()).await {
+            Ok(answer) => answer.decode::<Params>().map_err(ClientError::from),
+            Err(error) => Err(error),
+        };
         self.told_message = told.as_ref().ok().map(|params| usable(params.buf_size));
         let limits = match told {
             Ok(params) => ServerLimits {
@@ -210,7 +219,7 @@ impl Client {
                 guessed: false,
             },
             // MCUboot's recovery and some applications do not have the command.
-            Err(ClientError::Device { .. }) => ServerLimits {
+            Err(error) if self.lacks(&error) => ServerLimits {
                 max_message: self.options.buffer.map_or(properties.safe_message, usable),
                 fallback: self.options.buffer.map(|_| properties.safe_message),
                 buffers: None,
@@ -227,6 +236,15 @@ impl Client {
         tracing::debug!(?limits, "server limits");
         self.limits = Some(limits);
         Ok(limits)
+    }
+
+    /// Whether an error says that the server does not have what was asked for. Old bootloaders say nothing at all.
+    pub(super) fn lacks(&self, error: &ClientError) -> bool {
+        match error {
+            ClientError::Device { .. } => true,
+            ClientError::Unanswered(_) => self.conversation.bootloader,
+            _ => false,
+        }
     }
 
     /// Whether the server takes a message of `length` bytes: servers drop what is longer than their buffers.
@@ -287,7 +305,9 @@ impl Client {
         match self.link.properties().framing {
             // A server that lost a byte takes what comes for the rest of its message, until it gives that up.
             Framing::Raw => raw::SILENCE,
-            Framing::Console { .. } | Framing::Cobs | Framing::Datagram | Framing::Gatt { .. } => Duration::ZERO,
+            Framing::Console { .. } | Framing::Cobs | Framing::Datagram | Framing::Gatt { .. } => {
+                Duration::ZERO
+            }
         }
     }
 
@@ -335,12 +355,12 @@ impl Client {
         }
     }
 
-    /// The request in the version that was chosen for all of them.
+    /// The request in the version that was chosen for all of them, or that a bootloader was found to understand.
     pub(super) fn in_protocol(&self, request: RawRequest) -> RawRequest {
-        match self.options.protocol {
-            Version::V1 => request.with_version(Version::V1),
+        match (self.options.protocol, self.conversation.version) {
+            (Version::V1, _) | (_, Version::V1) => request.with_version(Version::V1),
             // A request may have been made in version 1 on purpose.
-            Version::V2 => request,
+            (Version::V2, Version::V2) => request,
         }
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::report::UploadFigures;
 use crate::smp::chunk::limit_bytes_per_s;
 use crate::smp::exchange::{ExchangeError, Ticket};
-use crate::smp::message::image::{ImageState, ListImages};
+use crate::smp::message::image::{ImageSlot, ImageState, ListImages};
 use crate::smp::upload::{
     Action, ChunkId, ListOutcome, Timeouts, Upload, UploadConfig, UploadError, UploadStats,
 };
@@ -48,8 +48,11 @@ impl Tickets {
 /// What to upload where.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct UploadRequest {
-    /// Image number.
+    /// Image number; in a bootloader what it wants to be told for the slot.
     pub image_number: u32,
+    /// The image number whose primary slot a bootloader is to write, which does not resume an upload. `None` for the
+    /// secondary slot of `image_number`, by the application.
+    pub primary_of: Option<u32>,
     /// Let the server refuse a version that is not newer.
     pub upgrade_only: bool,
 }
@@ -93,7 +96,8 @@ impl Client {
             self.doubt(upload.stats().largest_message);
         }
         let stats = ended?;
-        Ok(Uploaded { figures: self.figures(request, limits, &stats, len), notes: notes(limits, &stats) })
+        let notes = notes(limits, &stats, request.primary_of.is_some());
+        Ok(Uploaded { figures: self.figures(request, limits, &stats, len), notes })
     }
 
     async fn drive_upload(
@@ -140,7 +144,7 @@ impl Client {
                             progress(to_u64(at.offset), to_u64(at.len));
                         }
                         Some(Asked::List) => {
-                            upload.handle_list(now, list_outcome(outcome, request.image_number, tlv_hash));
+                            upload.handle_list(now, list_outcome(outcome, request, tlv_hash));
                         }
                         None => {}
                     }
@@ -172,6 +176,8 @@ impl Client {
             adaptive: self.options.window.is_none(),
             sendings: self.sendings(limits),
             memory: held,
+            // Recovery knows no SHA-256 and erases the slot at each first chunk: one that is only slow must not go twice.
+            send_sha: request.primary_of.is_none(),
             retries: self.options.retries,
             timeouts,
             ..UploadConfig::new(max_message)
@@ -218,7 +224,7 @@ impl Client {
         let properties = self.properties();
         let message = stats.shrunk_to.unwrap_or(limits.max_message);
         UploadFigures {
-            image_number: request.image_number,
+            image_number: request.primary_of.unwrap_or(request.image_number),
             bytes: to_u64(stats.bytes),
             duration_s: stats.duration.as_secs_f64(),
             bytes_per_s: rate(stats.bytes, stats.duration),
@@ -239,19 +245,28 @@ pub(super) fn usable_buffers(limits: ServerLimits) -> usize {
     usize::try_from(count).unwrap_or(usize::MAX).clamp(1, MOST_IN_FLIGHT)
 }
 
-/// Whether a slot that is not running holds the image; a lost answer is no trouble here.
-fn list_outcome(outcome: Result<Answer, ExchangeError>, image_number: u32, tlv_hash: &[u8]) -> ListOutcome {
+/// Whether the slot that was written holds the image; a lost answer is no trouble here.
+fn list_outcome(
+    outcome: Result<Answer, ExchangeError>,
+    request: UploadRequest,
+    tlv_hash: &[u8],
+) -> ListOutcome {
     match outcome {
         Ok(answer) => match answer.decode::<ListImages>() {
-            Ok(state) => seen(&state, image_number, tlv_hash),
+            Ok(state) => seen(&state, request, tlv_hash),
             Err(_) => ListOutcome::Unknown,
         },
         Err(error) => ListOutcome::Failed(error),
     }
 }
 
-fn seen(state: &ImageState, image_number: u32, tlv_hash: &[u8]) -> ListOutcome {
-    let mut others = state.images.iter().filter(|slot| slot.image == image_number && !slot.active).peekable();
+fn seen(state: &ImageState, request: UploadRequest, tlv_hash: &[u8]) -> ListOutcome {
+    let UploadRequest { image_number, primary_of, .. } = request;
+    let meant = |slot: &&ImageSlot| match primary_of {
+        Some(image_number) => slot.image == image_number && slot.slot == 0,
+        None => slot.image == image_number && !slot.active,
+    };
+    let mut others = state.images.iter().filter(meant).peekable();
     if others.peek().is_some_and(|slot| slot.hash.is_none()) {
         return ListOutcome::Unknown;
     }
@@ -262,7 +277,7 @@ fn seen(state: &ImageState, image_number: u32, tlv_hash: &[u8]) -> ListOutcome {
     }
 }
 
-fn notes(limits: ServerLimits, stats: &UploadStats) -> Vec<String> {
+fn notes(limits: ServerLimits, stats: &UploadStats, in_bootloader: bool) -> Vec<String> {
     let mut notes = Vec::new();
     if limits.guessed {
         notes.push(format!(
@@ -276,7 +291,7 @@ fn notes(limits: ServerLimits, stats: &UploadStats) -> Vec<String> {
     if let Some(offset) = stats.resumed_at {
         notes.push(format!("resumed at byte {offset} of an earlier upload"));
     }
-    if !stats.sha_sent {
+    if !stats.sha_sent && !in_bootloader {
         notes.push(
             "the first chunk had no room for the file's SHA-256: an upload that breaks off starts over"
                 .to_owned(),

@@ -30,6 +30,20 @@ pub enum Action {
         /// Let the server refuse a version that is not newer.
         upgrade_only: bool,
     },
+    /// Have the bootloader write an image of the plan into the primary slot. Answered by [`Outcome::Uploaded`].
+    UploadToPrimary {
+        /// Name of the image in the plan.
+        image: String,
+        /// TLV hash of the one that is meant.
+        hash: Vec<u8>,
+        /// Image number.
+        image_number: u32,
+        /// What the bootloader is told for that image's primary slot.
+        upload_id: u32,
+    },
+    /// Ask whether the device knows the console echo command, as MCUboot's recovery does and Zephyr's server does not.
+    /// Answered by [`Outcome::ConsoleEcho`].
+    AskConsoleEcho,
     /// Set the image with this TLV hash to be tested at the next reset. Answered by [`Outcome::State`].
     MarkForTest {
         /// TLV hash.
@@ -169,6 +183,8 @@ pub enum Outcome {
     },
     /// The slots; `None` where the device does not tell.
     Slots(Option<SlotInfoResponse>),
+    /// Whether the device knows the console echo command; `None` where it does not answer that.
+    ConsoleEcho(Option<bool>),
     /// The whole file is on the device.
     Uploaded {
         /// The figures.

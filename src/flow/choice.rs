@@ -36,6 +36,27 @@ pub(super) fn choose(members: &[Member], state: &ImageState, image_number: u32) 
     }
 }
 
+/// The image that goes into the primary slot out of `members`, those that the plan's entry has for an image number.
+///
+/// # Errors
+/// `image.wrong_slot` where none was built for that slot; `internal.no_image`.
+pub(super) fn choose_primary(members: &[Member], image_number: u32) -> Result<Arc<Image>, Cause> {
+    if members.is_empty() {
+        return Err(no_image(image_number));
+    }
+    match members.iter().find(|member| member.slot.is_none_or(|slot| slot == 0)) {
+        Some(member) => Ok(Arc::clone(&member.image)),
+        None => Err(Cause::new(
+            Class::Image,
+            "image.wrong_slot",
+            format!(
+                "expected an image {image_number} that was built for the primary slot, the package has none"
+            ),
+            "build the package with an image for each slot, as direct XIP needs it",
+        )),
+    }
+}
+
 /// The cause where a device says which images it has, and one of those that the plan uploads is not among them. Asked
 /// before the first of them is written.
 pub(super) fn missing(slots: &SlotInfoResponse, wanted: impl IntoIterator<Item = u32>) -> Option<Cause> {

@@ -13,6 +13,17 @@ use super::slots::active;
 use super::{BootMode, FlowConfig};
 use crate::plan::{Auto, Bootloader};
 
+/// Where the device is, as far as the steps took it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    /// In its application.
+    Application,
+    /// In its bootloader.
+    Bootloader,
+    /// In its application, although the plan wants it in its bootloader: nothing is to be done there.
+    NotNeeded,
+}
+
 /// What is known of one device.
 #[derive(Debug)]
 pub(super) struct Facts {
@@ -40,6 +51,8 @@ pub(super) struct Facts {
     pub changed: bool,
     /// Resets spent on settling slots.
     pub settling_resets: u32,
+    /// Where it is.
+    pub place: Place,
     records: BTreeMap<u32, Record>,
 }
 
@@ -65,6 +78,7 @@ impl Facts {
             proven: BTreeMap::new(),
             changed: false,
             settling_resets: 0,
+            place: if config.starts_in_bootloader { Place::Bootloader } else { Place::Application },
             records: BTreeMap::new(),
         }
     }
@@ -98,6 +112,14 @@ impl Facts {
             record.after = Some(view(slot));
         }
         self.state = Some(state);
+    }
+
+    /// Takes what a bootloader has in the primary slot, where nothing is known of what ran before.
+    pub(super) fn note_before(&mut self, image_number: u32, slot: Option<&ImageSlot>) {
+        let record = self.records.entry(image_number).or_default();
+        if record.before.is_none() {
+            record.before = slot.map(view);
+        }
     }
 
     /// Forgets what runs: something happened that may have changed it.

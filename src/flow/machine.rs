@@ -7,15 +7,16 @@ use std::time::Duration;
 
 use crate::cause::{Cause, Class};
 use crate::image::ImageSet;
-use crate::plan::{Auto, Bootloader, Step};
+use crate::plan::{Auto, BOOT_MODE_BOOTLOADER, Bootloader, Step};
 use crate::report::{PlannedStep, StepDetail, Verdict};
 use crate::smp::Time;
 
 use super::dependency::accompanying;
-use super::facts::Facts;
+use super::facts::{Facts, Place};
 use super::steps::{
-    ConfirmStep, DelayStep, EraseStep, EraseStorageStep, GetStep, PutStep, ResetStep, RunStep, SetTimeStep,
-    SettingsStep, ShellStep, SmpStep, StepMachine, TestBootStep, Turn, UploadStep, VerifyStep,
+    ConfirmStep, DelayStep, EnterBootloaderStep, EraseStep, EraseStorageStep, GetStep, LeaveBootloaderStep,
+    Planned, PutStep, RecoveryUploadStep, ResetStep, RunStep, SetTimeStep, SettingsStep, ShellStep, SmpStep,
+    StepMachine, TestBootStep, Turn, UploadStep, VerifyStep,
 };
 use super::{Action, DeviceResult, Directive, FlowEvent, Outcome, StepEnded};
 
@@ -37,6 +38,8 @@ pub struct FlowConfig {
     pub attempts: u32,
     /// Whether the plan has a recovery program.
     pub can_recover: bool,
+    /// The device sits in its bootloader when its first step begins.
+    pub starts_in_bootloader: bool,
     /// The bootloader's mode, where the plan says it.
     pub bootloader: Auto<Bootloader>,
 }
@@ -203,6 +206,9 @@ impl Flow {
             self.finish(Verdict::Aborted, Some(cause));
             return;
         }
+        if matches!(step, Step::Reset { boot_mode: None, .. }) && self.facts.place == Place::NotNeeded {
+            self.facts.place = Place::Application;
+        }
         let machine = match self.machine(index, step) {
             Ok(machine) => machine,
             Err(cause) => {
@@ -226,12 +232,22 @@ impl Flow {
                         "this is a defect of flashfleet: the plan should have been refused",
                     ));
                 };
+                if self.facts.place != Place::Application {
+                    return Ok(Box::new(RecoveryUploadStep::new(name, set, image_number, force)));
+                }
                 let beside = accompanying(&self.steps, index, &self.facts.images);
                 Box::new(UploadStep::new(name, set, beside, image_number, upgrade_only, force))
             }
             Step::TestBoot => Box::new(TestBootStep::new(false, true)),
             Step::Activate { permanent, boot } => Box::new(TestBootStep::new(permanent, boot)),
             Step::Confirm => Box::new(ConfirmStep::new()),
+            Step::Reset { force, boot_mode: Some(BOOT_MODE_BOOTLOADER) } => {
+                let planned = self.planned_in_bootloader(index + 1);
+                Box::new(EnterBootloaderStep::new(force, BOOT_MODE_BOOTLOADER, planned))
+            }
+            Step::Reset { force, boot_mode: None } if self.facts.place == Place::Bootloader => {
+                Box::new(LeaveBootloaderStep::new(force))
+            }
             Step::Reset { force, boot_mode } => Box::new(ResetStep::new(force, boot_mode)),
             Step::Verify { version, hash, confirmed, echo } => {
                 Box::new(VerifyStep::new(version, hash, confirmed, echo))
@@ -247,6 +263,25 @@ impl Flow {
             Step::EraseStorage => Box::new(EraseStorageStep),
             Step::Smp(command) => Box::new(SmpStep::new(command)),
         })
+    }
+
+    /// The images that the steps from `index` on upload before the next reset; none where they do anything else there, or
+    /// must upload whatever runs.
+    fn planned_in_bootloader(&self, index: usize) -> Vec<Planned> {
+        let mut planned = Vec::new();
+        for step in self.steps.iter().skip(index) {
+            match step {
+                Step::Upload { image, image_number, force: false, .. } => {
+                    let Some(set) = self.facts.images.get(image) else { return Vec::new() };
+                    let members = set.for_image(*image_number).into_iter().cloned().collect();
+                    planned.push(Planned { image_number: *image_number, members });
+                }
+                Step::Delay(_) | Step::Verify { .. } => {}
+                Step::Reset { boot_mode: None, .. } => break,
+                _ => return Vec::new(),
+            }
+        }
+        planned
     }
 
     /// Takes what a step wants; gives the action to perform, if it is one.

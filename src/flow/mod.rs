@@ -2,6 +2,7 @@
 //! no actix, no clock: time is an argument.
 
 mod action;
+mod answerer;
 mod choice;
 mod dependency;
 mod facts;

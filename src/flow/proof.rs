@@ -92,12 +92,17 @@ pub(super) fn examine(state: &ImageState, expected: &Expected, mode: Option<Boot
 
 /// The cause for an image that never left the slot that does not run.
 pub(super) fn swap_pending(expected: &Expected, mode: Option<BootMode>, left: Departure) -> Cause {
-    if let Some(mode) = mode.filter(|mode| mode.is_by_version() && left != Departure::None) {
+    if let Some(mode) = mode.filter(|mode| mode.is_by_version()) {
+        let or = if left == Departure::None {
+            ", or the device, which was not seen to leave, never rebooted"
+        } else {
+            ""
+        };
         return Cause::new(
             Class::Image,
             "image.not_booted",
             format!(
-                "expected {} ({}) to run after the reset, it is in its slot, and the bootloader ({mode}) did not choose it",
+                "expected {} ({}) to run after the reset, it is in its slot, and the bootloader ({mode}) did not choose it{or}",
                 expected.version,
                 short_hash(&expected.hash)
             ),

@@ -42,6 +42,12 @@ pub(super) fn active(state: &ImageState, image_number: u32) -> Option<&ImageSlot
     state.images.iter().find(|slot| slot.image == image_number && slot.active)
 }
 
+/// The primary slot of an image number, which is what a bootloader boots; `None` where it is empty or not listed.
+#[must_use]
+pub(super) fn primary(state: &ImageState, image_number: u32) -> Option<&ImageSlot> {
+    state.images.iter().find(|slot| slot.image == image_number && slot.slot == 0)
+}
+
 /// The slot of an image number that is not running; `None` where it is empty or not listed.
 #[must_use]
 pub(super) fn secondary(state: &ImageState, image_number: u32) -> Option<&ImageSlot> {

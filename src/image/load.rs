@@ -42,6 +42,22 @@ impl Image {
     }
 }
 
+impl Image {
+    /// The same from memory. What kind of file it is, its first bytes tell: an archive begins with `PK`, Intel HEX with a
+    /// colon, and an image with neither.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Image::load`], but without a file's name.
+    pub fn from_file_content(bytes: Vec<u8>) -> Result<Self, ImageError> {
+        match FileKind::of_content(&bytes) {
+            FileKind::Zip => ImageSet::from_file_content(bytes)?.single(),
+            FileKind::IntelHex => Self::from_source(hex::read(&bytes[..])?),
+            FileKind::Binary => Self::from_bytes(bytes),
+        }
+    }
+}
+
 /// What can be said of an image file even where the image is not fit for use.
 #[derive(Debug, Clone)]
 pub struct Inspection {
@@ -73,6 +89,15 @@ impl Inspection {
         let behind = layout.as_ref().and_then(|layout| source.bytes.get(layout.length..));
         let trailer = source.trailer.or_else(|| behind.and_then(Trailer::parse));
         Self { layout, hash_check, trailer, image: Image::from_source(source) }
+    }
+
+    /// The same from memory, of an image or Intel HEX, as their first bytes tell.
+    #[must_use]
+    pub fn of_file_content(bytes: Vec<u8>) -> Self {
+        match FileKind::of_content(&bytes) {
+            FileKind::IntelHex => hex::read(&bytes[..]).map_or_else(Self::failed, Self::of_source),
+            FileKind::Binary | FileKind::Zip => Self::of_source(Source::binary(bytes)),
+        }
     }
 
     /// Nothing is known but the error.
@@ -126,6 +151,18 @@ impl FileKind {
         match extension.to_str() {
             Some("hex" | "ihex") => Self::IntelHex,
             Some("zip") => Self::Zip,
+            _ => Self::Binary,
+        }
+    }
+}
+
+impl FileKind {
+    /// What the content of a file says of itself.
+    pub(super) fn of_content(bytes: &[u8]) -> Self {
+        match bytes {
+            // The signature of a local file header (PKWARE APPNOTE 4.3.7).
+            [b'P', b'K', 3, 4, ..] => Self::Zip,
+            [b':', ..] => Self::IntelHex,
             _ => Self::Binary,
         }
     }

@@ -30,6 +30,12 @@ pub struct PackageInspection {
 }
 
 impl PackageInspection {
+    /// Whether the content of a file begins as that of a package.
+    #[must_use]
+    pub fn is_package_content(bytes: &[u8]) -> bool {
+        FileKind::of_content(bytes) == FileKind::Zip
+    }
+
     /// Whether the name of a file says that it is a package.
     #[must_use]
     pub fn is_package(path: &Path) -> bool {

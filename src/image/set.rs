@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::checked::Image;
 use super::error::ImageError;
 use super::key::PublicKey;
+use super::load::FileKind;
 use super::package::PackageInspection;
 use super::zip_fault::{ZipFault, shown};
 
@@ -43,6 +44,18 @@ impl ImageSet {
             Self::of_package(PackageInspection::of(path)?)
         } else {
             Image::load(path).map(Self::from)
+        }
+    }
+
+    /// The same from memory, as [`Image::from_file_content`] tells what it is.
+    ///
+    /// # Errors
+    ///
+    /// As for [`ImageSet::load`], but without a file's name.
+    pub fn from_file_content(bytes: Vec<u8>) -> Result<Self, ImageError> {
+        match FileKind::of_content(&bytes) {
+            FileKind::Zip => Self::of_package(PackageInspection::of_bytes(&bytes)?),
+            FileKind::IntelHex | FileKind::Binary => Image::from_file_content(bytes).map(Self::from),
         }
     }
 

@@ -39,11 +39,7 @@ impl Buffer {
             let bytes = parse_size(text).ok_or_else(expected)?;
             return match u32::try_from(bytes) {
                 Ok(size) if BYTES.contains(&bytes) => Ok(Self::Bytes(size)),
-                _ => Err(format!(
-                    "expected from {} to {} bytes, got {bytes}",
-                    BYTES.start(),
-                    BYTES.end()
-                )),
+                _ => Err(format!("expected from {} to {} bytes, got {bytes}", BYTES.start(), BYTES.end())),
             };
         };
         let length: usize = length.trim().parse().map_err(|_| expected())?;
@@ -113,7 +109,8 @@ pub(super) fn read(fields: &Fields<'_>) -> Option<Auto<Buffer>> {
     }
 }
 
-const HELP: &str = "write bytes, for example `384` or `2KiB`, or the length of a line and their count, for example `128x4`";
+const HELP: &str =
+    "write bytes, for example `384` or `2KiB`, or the length of a line and their count, for example `128x4`";
 
 fn parse(reader: &Reader<'_>, node: &Node, text: &str) -> Option<Auto<Buffer>> {
     match Buffer::parse(text) {
@@ -139,7 +136,19 @@ mod tests {
         assert_eq!(Buffer::parse("96 * 2"), lines(96, 2));
         assert_eq!(Buffer::parse("512×4"), lines(512, 4));
         let wrong = [
-            "", "0", "63", "65536", "x4", "128x", "128x0", "15x9", "4097x9", "4096x17", "128x4294967295", "-1", "1k5",
+            "",
+            "0",
+            "63",
+            "65536",
+            "x4",
+            "128x",
+            "128x0",
+            "15x9",
+            "4097x9",
+            "4096x17",
+            "128x4294967295",
+            "-1",
+            "1k5",
             "128x4x2",
         ];
         for wrong in wrong {

@@ -11,7 +11,7 @@ use super::step::Step;
 use crate::cause::{Cause, Class};
 use crate::image::ImageSet;
 use crate::sim::SimSpec;
-use crate::transport::Address;
+use crate::transport::{Address, Firmware};
 
 impl Plan {
     /// A plan without images and targets, and with the policy of a plan file that has none. It has no file: its path and
@@ -78,6 +78,7 @@ impl Target {
             bootloader: Auto::Auto,
             discover: Self::DISCOVER,
             expect: Expect::default(),
+            starts_in: Firmware::Application,
             steps,
         }
     }
@@ -144,6 +145,21 @@ impl Step {
     /// image number in it, test boot, confirm, reset.
     #[must_use]
     pub fn update(name: &str, image: &ImageSet) -> Vec<Self> {
+        let mut steps = Self::uploads(name, image);
+        steps.extend([Self::TestBoot, Self::Confirm, Self::reset()]);
+        steps
+    }
+
+    /// What a target of a plan file without `steps` does where its devices start in their bootloader: upload, and reset
+    /// into the application.
+    #[must_use]
+    pub fn recover(name: &str, image: &ImageSet) -> Vec<Self> {
+        let mut steps = Self::uploads(name, image);
+        steps.push(Self::reset());
+        steps
+    }
+
+    fn uploads(name: &str, image: &ImageSet) -> Vec<Self> {
         let upload = |image_number| Self::Upload {
             image: name.to_owned(),
             image_number,
@@ -154,8 +170,6 @@ impl Step {
         if numbers.is_empty() {
             numbers.push(0);
         }
-        let mut steps: Vec<Self> = numbers.into_iter().map(upload).collect();
-        steps.extend([Self::TestBoot, Self::Confirm, Self::reset()]);
-        steps
+        numbers.into_iter().map(upload).collect()
     }
 }

@@ -7,11 +7,11 @@ use std::sync::Arc;
 
 use semver::VersionReq;
 
-use super::keys::{IMAGE, SIM_IMAGE};
+use super::keys::{IMAGE, MAX_IMAGE_NUMBER, SIM_IMAGE};
 use super::problems::{closest, excerpt};
 use super::reader::{Fields, Reader, lower_first};
 use super::yaml::{Node, Value};
-use crate::image::{Image, ImageBuilder, ImageSet, PublicKey, Version};
+use crate::image::{Flags, Image, ImageBuilder, ImageSet, Member, PublicKey, Version};
 
 /// Bytes of a simulated image where the plan does not say.
 const SIM_IMAGE_SIZE: usize = 64 * 1024;
@@ -126,6 +126,7 @@ pub(super) fn similar_file(path: &Path) -> Option<String> {
 fn make(reader: &Reader<'_>, node: &Node) -> Option<Image> {
     let fields = reader.fields(node, &SIM_IMAGE)?;
     let size = fields.whole("size");
+    let flags = if fields.flag("ram_load") == Some(true) { Flags::RAM_LOAD } else { Flags::default() };
     let version_node = fields.get("version")?;
     let version = match reader.text(version_node, "`version`")?.parse::<Version>() {
         Ok(version) => version,
@@ -138,7 +139,8 @@ fn make(reader: &Reader<'_>, node: &Node) -> Option<Image> {
     // Every version gets other content, so that every image has another hash.
     let seed = version.to_bytes();
     let payload: Vec<u8> = seed.iter().copied().cycle().take(size.unwrap_or(SIM_IMAGE_SIZE)).collect();
-    match Image::from_bytes(ImageBuilder::new().parsed_version(version).payload(&payload).build()) {
+    let builder = ImageBuilder::new().parsed_version(version).payload(&payload).flags(flags);
+    match Image::from_bytes(builder.build()) {
         Ok(image) => Some(image),
         Err(error) => {
             reader.problems.add(error.code(), &node.at, error.to_string(), error.help());
@@ -169,18 +171,78 @@ fn check_pin(fields: &Fields<'_>, set: Option<&ImageSet>) {
     }
 }
 
+/// One requirement, on every image there is, or one for each image number of a package.
 fn check_version(fields: &Fields<'_>, set: Option<&ImageSet>) {
     let Some(node) = fields.get("version") else { return };
-    let Some(requirement) = read_requirement(fields, "version") else { return };
-    for member in set.map(ImageSet::members).unwrap_or_default() {
+    let Value::Mapping(entries) = &node.value else {
+        let Some(requirement) = read_requirement(fields, "version") else { return };
+        let members = set.map(ImageSet::members).unwrap_or_default();
+        check_members(fields.reader, node, &requirement, members.iter());
+        return;
+    };
+    let problems = fields.reader.problems;
+    if entries.is_empty() {
+        let help = "write one requirement, or one for each image number: `{ 0: \">=2.4.0\", 1: \">=1.1\" }`";
+        problems.add("plan.empty_map", &node.at, "`version` is empty", help);
+    }
+    let numbers = set.map(ImageSet::image_numbers);
+    if numbers.as_ref().is_some_and(Vec::is_empty) {
+        let message = "`version` has image numbers, and this is one image without a package around it";
+        problems.add(
+            "plan.contradiction",
+            &node.at,
+            message,
+            "write one requirement: `version: \">=2.4.0\"`",
+        );
+        return;
+    }
+    for (key, value) in entries {
+        let number =
+            key.name.parse().ok().filter(|number: &u32| {
+                u64::from(*number) <= MAX_IMAGE_NUMBER && number.to_string() == key.name
+            });
+        let requirement = requirement(fields.reader, value, "`version`");
+        let Some(number) = number else {
+            let message = format!("`{}` is no image number from 0 to {MAX_IMAGE_NUMBER}", excerpt(&key.name));
+            problems.add(
+                "plan.bad_image_number",
+                &key.at,
+                message,
+                "write `0: \">=2.4.0\"`, with the number of an image",
+            );
+            continue;
+        };
+        if let Some(numbers) = numbers.as_ref().filter(|numbers| !numbers.contains(&number)) {
+            let has = numbers.iter().map(u32::to_string).collect::<Vec<_>>().join(", ");
+            let message = format!("the package has no image {number}");
+            problems.add(
+                "plan.unknown_image_number",
+                &key.at,
+                message,
+                format!("image numbers of this package: {has}"),
+            );
+        }
+        if let (Some(requirement), Some(set)) = (requirement, set) {
+            check_members(fields.reader, value, &requirement, set.for_image(number).into_iter());
+        }
+    }
+}
+
+fn check_members<'m>(
+    reader: &Reader<'_>,
+    node: &Node,
+    requirement: &VersionReq,
+    members: impl Iterator<Item = &'m Member>,
+) {
+    for member in members {
         let image = &member.image;
-        if image.parsed_version().satisfies(&requirement) {
+        if image.parsed_version().satisfies(requirement) {
             continue;
         }
         let what = member.file.as_ref().map_or_else(|| "the image".to_owned(), |file| format!("`{file}`"));
         let message = format!("{what} has version {}, and not {requirement}", image.version());
         let help = "name the file that was meant, or change the requirement";
-        fields.reader.problems.add("plan.image_version", &node.at, message, help);
+        reader.problems.add("plan.image_version", &node.at, message, help);
     }
 }
 
@@ -200,13 +262,15 @@ fn check_signature(fields: &Fields<'_>, set: Option<&ImageSet>, base: &Path) {
 /// A requirement on a version. A version alone means exactly this one: `semver` would take it for `^`, which lets
 /// newer firmware pass as what was asked for.
 pub(super) fn read_requirement(fields: &Fields<'_>, name: &str) -> Option<VersionReq> {
-    let node = fields.get(name)?;
-    let text = fields.text(name)?;
-    let parsed = parse_requirement(text);
+    requirement(fields.reader, fields.get(name)?, &format!("`{name}`"))
+}
+
+fn requirement(reader: &Reader<'_>, node: &Node, what: &str) -> Option<VersionReq> {
+    let parsed = parse_requirement(reader.text(node, what)?);
     if let Err(reason) = &parsed {
-        let message = format!("`{name}` is no requirement on a version: {reason}");
+        let message = format!("{what} is no requirement on a version: {reason}");
         let help = "write for example `\">=2.4.0\"`, `\">=2.4.0, <3\"` or `\"2.4.0\"` for exactly this one";
-        fields.reader.problems.add("plan.bad_version", &node.at, message, help);
+        reader.problems.add("plan.bad_version", &node.at, message, help);
     }
     parsed.ok()
 }

@@ -63,6 +63,8 @@ pub(super) enum Kind {
     Hash,
     /// A requirement on a version.
     Requirement,
+    /// A requirement on a version, or one for each image number.
+    Requirements,
     /// An exact version.
     Version,
     /// `8`, `8..24` or `8..`.
@@ -128,8 +130,8 @@ pub(super) static IMAGE: Table = Table {
         opt("sha256", Kind::Sha256, "The whole file must hash to this SHA-256."),
         opt(
             "version",
-            Kind::Requirement,
-            "Requirement on the version in the image header, for example `\">=2.4.0\"`. A version alone must be met exactly. Of a package, every image must meet it.",
+            Kind::Requirements,
+            "Requirement on the version in the image header, for example `\">=2.4.0\"`. A version alone must be met exactly. Of a package, every image must meet it, or each its own: `{ 0: \">=2.4.0\", 1: \">=1.1\" }`, by image number.",
         ),
         opt(
             "verify_key",
@@ -149,6 +151,11 @@ pub(super) static SIM_IMAGE: Table = Table {
     keys: &[
         req("version", Kind::Version, "Version in its header, `major.minor.revision[+build]`."),
         opt("size", Kind::Size(1024, 16 * 1024 * 1024), "Bytes of the image body. Default: 64KiB."),
+        opt(
+            "ram_load",
+            Kind::Flag,
+            "Whether it is made to be copied to RAM, for devices with `mode: ram_load`. Default: false.",
+        ),
     ],
 };
 
@@ -164,7 +171,14 @@ pub(super) static TARGET: Table = Table {
         opt("link", Kind::Map(&LINK), "How to talk to the devices."),
         opt(
             "bootloader",
-            Kind::Choice(&["auto", "swap", "overwrite-only", "direct-xip", "direct-xip-with-revert", "ram-load"]),
+            Kind::Choice(&[
+                "auto",
+                "swap",
+                "overwrite-only",
+                "direct-xip",
+                "direct-xip-with-revert",
+                "ram-load",
+            ]),
             "How MCUboot puts a new image into use, for devices that do not tell it. One that tells something else is refused. Default: auto, which is to ask the device.",
         ),
         opt(
@@ -174,9 +188,14 @@ pub(super) static TARGET: Table = Table {
         ),
         opt("expect", Kind::Expect, "How many devices there must be. Default: `\"1..\"`."),
         opt(
+            "starts_in",
+            Kind::Choice(&["application", "bootloader"]),
+            "What answers before the first step: the application (default), or MCUboot in its serial recovery.",
+        ),
+        opt(
             "steps",
             Kind::Steps,
-            "What is done to each device, in order. Default: upload the only image, test-boot, confirm, reset.",
+            "What is done to each device, in order. Default: upload the only image, test-boot, confirm, reset; where `starts_in` is `bootloader`: upload the only image, reset.",
         ),
     ],
 };
@@ -339,7 +358,7 @@ const fn step(name: &'static str, takes: Takes, doc: &'static str) -> StepForm {
     StepForm { name, takes, doc }
 }
 
-const MAX_IMAGE_NUMBER: u64 = 15;
+pub(super) const MAX_IMAGE_NUMBER: u64 = 15;
 
 /// MCUboot numbers slots through: two for each image.
 const MAX_SLOT: u64 = 2 * MAX_IMAGE_NUMBER + 1;

@@ -10,6 +10,7 @@ use regex::Regex;
 use super::step::Step;
 use crate::image::ImageSet;
 use crate::sim::SimSpec;
+use crate::transport::Firmware;
 
 /// A whole plan: valid, files found, images opened and checked.
 #[derive(Debug, Clone)]
@@ -43,6 +44,8 @@ pub struct Target {
     pub discover: Duration,
     /// How many devices there must be.
     pub expect: Expect,
+    /// What answers before the first step.
+    pub starts_in: Firmware,
     /// What is done to each, in order. Never empty.
     pub steps: Vec<Step>,
 }

@@ -7,33 +7,39 @@ use std::ops::Range;
 
 use super::images::Images;
 use super::model::{Match, MatchKind, Pattern, UdpTarget};
+use super::places::{self, Place};
 use super::problems::{Problems, excerpt};
 use super::step::Step;
 use super::targets::PlacedTarget;
+use crate::transport::Firmware;
 
 /// Steps that cannot do what they are for, after the steps before them.
-pub(super) fn check_order(problems: &Problems<'_>, steps: &[(Step, Range<usize>)], images: &Images) {
+pub(super) fn check_order(
+    problems: &Problems<'_>,
+    steps: &[(Step, Range<usize>)],
+    images: &Images,
+    starts_in: Firmware,
+) {
+    places::check(problems, steps, starts_in);
     // Image numbers that wait for a test boot, with the image; what may run by now; whether anything was uploaded.
     let mut waiting: BTreeMap<u32, &str> = BTreeMap::new();
     let mut running: Option<&str> = None;
     let mut uploaded = false;
     let mut booted = false;
-    let mut in_boot_mode = false;
+    let mut place = Place::from(starts_in);
+    // What the bootloader was given for image 0.
+    let mut written: Option<&str> = None;
     for (step, at) in steps {
-        if in_boot_mode
-            && matches!(step, Step::Upload { .. } | Step::TestBoot | Step::Confirm | Step::Erase { .. })
-        {
-            let message = "the device was reset into another boot mode, where images are not yet handled";
-            let help =
-                "put `- reset` before it; a `run` step can call a program that works with a bootloader";
-            problems.add("plan.step_order", at, message, help);
+        let here = place;
+        place = place.after(step);
+        if here == Place::Bootloader {
+            match step {
+                Step::Upload { image, image_number: 0, .. } => written = Some(image),
+                Step::Reset { boot_mode: None, .. } => running = written.take(),
+                _ => {}
+            }
+            continue;
         }
-        in_boot_mode = match step {
-            Step::Reset { boot_mode, .. } => boot_mode.is_some(),
-            // A program can do anything.
-            Step::Run { .. } => false,
-            _ => in_boot_mode,
-        };
         match step {
             Step::Upload { image, image_number, .. } => {
                 waiting.insert(*image_number, image);

@@ -89,6 +89,13 @@ fn kind(of: &Kind, definitions: &mut Map<String, Value>) -> Value {
         Kind::Text | Kind::Glob | Kind::Hash | Kind::UdpAddress | Kind::TcpAddress | Kind::Requirement => {
             text()
         }
+        Kind::Requirements => json!({ "anyOf": [text(), {
+            "type": "object",
+            "minProperties": 1,
+            "additionalProperties": false,
+            // Image numbers, without leading zeros.
+            "patternProperties": { "^([0-9]|1[0-5])$": text() },
+        }] }),
         Kind::Flag => json!({ "type": "boolean" }),
         Kind::Whole(min, max) => json!({ "type": "integer", "minimum": min, "maximum": max }),
         Kind::WordOrWhole(words, min, max) => json!({ "anyOf": [

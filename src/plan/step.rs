@@ -11,10 +11,14 @@ use serde_json::Value as Json;
 use super::model::Pattern;
 use crate::smp::{Op, RequestId};
 
+/// The boot mode in which MCUboot stays in its serial recovery (Zephyr, `BOOT_MODE_TYPE_BOOTLOADER` in
+/// `retention/bootmode.h`; `smp_group_0.rst`, "System reset").
+pub const BOOT_MODE_BOOTLOADER: u8 = 1;
+
 /// One step of a target.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Step {
-    /// Put an image into the secondary slot.
+    /// Put an image into the secondary slot; in the bootloader, into the primary one.
     Upload {
         /// Name of the image in the plan.
         image: String,

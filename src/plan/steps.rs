@@ -10,6 +10,7 @@ use super::scalar::Resolved;
 use super::step::Step;
 use super::yaml::{Node, Value};
 use super::{derived, device_steps, packages, rules};
+use crate::transport::Firmware;
 
 /// MCUboot numbers slots through; 1 is the secondary slot of image 0.
 const SECONDARY_SLOT: u32 = 1;
@@ -19,11 +20,17 @@ const HASH_LENGTHS: [usize; 3] = [32, 48, 64];
 
 /// Reads `steps` of a target, or makes the default ones. Beside each is where it is written, of a `get` and a `put` the place
 /// of its file.
-pub(super) fn read(target: &Fields<'_>, images: &Images, simulated: bool) -> Vec<(Step, Range<usize>)> {
+pub(super) fn read(
+    target: &Fields<'_>,
+    images: &Images,
+    simulated: bool,
+    starts_in: Firmware,
+) -> Vec<(Step, Range<usize>)> {
     let reader = target.reader;
     let Some(node) = target.get("steps") else {
         let at = &target.node.at;
-        return default_steps(target, images, simulated).into_iter().map(|step| (step, at.clone())).collect();
+        let steps = default_steps(target, images, simulated, starts_in);
+        return steps.into_iter().map(|step| (step, at.clone())).collect();
     };
     let nodes = reader.list(node, "`steps`", "steps").unwrap_or_default();
     let mut steps = Vec::new();
@@ -38,13 +45,13 @@ pub(super) fn read(target: &Fields<'_>, images: &Images, simulated: bool) -> Vec
     }
     // Without every step nothing is certain about their order.
     if whole {
-        rules::check_order(reader.problems, &steps, images);
+        rules::check_order(reader.problems, &steps, images, starts_in);
         packages::check_dependencies(reader.problems, &steps, images);
     }
     steps
 }
 
-fn default_steps(target: &Fields<'_>, images: &Images, simulated: bool) -> Vec<Step> {
+fn default_steps(target: &Fields<'_>, images: &Images, simulated: bool, starts_in: Firmware) -> Vec<Step> {
     let reader = target.reader;
     let mut names = images.keys();
     let (Some(image), None) = (names.next(), names.next()) else {
@@ -54,13 +61,20 @@ fn default_steps(target: &Fields<'_>, images: &Images, simulated: bool) -> Vec<S
                 format!("a target without `steps` uploads the plan's only image, and the plan has {count}")
             }
         };
-        let help = "say which: `steps: [upload: NAME, test-boot, confirm, reset]`";
+        let help = match starts_in {
+            Firmware::Application => "say which: `steps: [upload: NAME, test-boot, confirm, reset]`",
+            Firmware::Bootloader => "say which: `steps: [upload: NAME, reset]`",
+        };
         reader.problems.add("plan.no_steps", &target.node.at, message, help);
         return Vec::new();
     };
     check_image(reader, image, &target.node.at, images, simulated);
     // An image that could not be read has been reported.
-    images.get(image).and_then(|read| read.set.as_ref()).map_or_else(Vec::new, |set| Step::update(image, set))
+    let Some(set) = images.get(image).and_then(|read| read.set.as_ref()) else { return Vec::new() };
+    match starts_in {
+        Firmware::Application => Step::update(image, set),
+        Firmware::Bootloader => Step::recover(image, set),
+    }
 }
 
 fn read_step(reader: &Reader<'_>, node: &Node, images: &Images, simulated: bool) -> Option<Step> {

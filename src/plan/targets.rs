@@ -15,7 +15,7 @@ use super::scalar::Resolved;
 use super::yaml::{Node, Value};
 use super::{buffer, derived, expression, scalar, steps};
 use crate::sim::SimSpec;
-use crate::transport::MAX_ADDRESSES;
+use crate::transport::{Firmware, MAX_ADDRESSES};
 
 /// Longest glob, in characters.
 const MAX_GLOB: usize = 256;
@@ -45,7 +45,11 @@ fn read_target(reader: &Reader<'_>, node: &Node, images: &Images) -> Option<Plac
     let link = fields.get("link").and_then(|link| read_link(reader, link)).unwrap_or_default();
     let found = fields.get("match").and_then(|matcher| read_match(reader, matcher));
     let simulated = matches!(&found, Some(Found { matcher: Match { kind: MatchKind::Sim(_), .. }, .. }));
-    let steps = steps::read(&fields, images, found.is_none() || simulated);
+    let starts_in = match fields.choice("starts_in") {
+        Some("bootloader") => Firmware::Bootloader,
+        _ => Firmware::Application,
+    };
+    let steps = steps::read(&fields, images, found.is_none() || simulated, starts_in);
     let expect = fields.get("expect").and_then(|expect| read_expect(reader, expect));
     let discover = fields.time("discover").unwrap_or(Target::DISCOVER);
     let Found { matcher, addresses_at } = found?;
@@ -62,6 +66,7 @@ fn read_target(reader: &Reader<'_>, node: &Node, images: &Images) -> Option<Plac
         bootloader: bootloader.map_or(Auto::Auto, |(_, mode)| Auto::Fixed(mode)),
         discover,
         expect: expect.unwrap_or_default(),
+        starts_in,
         steps,
     };
     let name_at = fields.get("name").map_or(node.at.clone(), |name| name.at.clone());
@@ -334,7 +339,9 @@ fn read_packets(
         return (framing, given.unwrap_or(default.line_length), Auto::Auto);
     };
     let longest = buffer.line_length();
-    if let (Some(given), Some(longest)) = (given, longest.filter(|longest| given.is_some_and(|given| given > *longest))) {
+    if let (Some(given), Some(longest)) =
+        (given, longest.filter(|longest| given.is_some_and(|given| given > *longest)))
+    {
         let message = format!("`line_length` is {given}, and `buffer` has lines of {longest} bytes");
         let help = "leave out `line_length`: the lines of `buffer` tell it";
         reader.problems.add("plan.contradiction", &fields.key_at("line_length"), message, help);
@@ -353,7 +360,24 @@ fn read_line(fields: &Fields<'_>, name: &str) -> LineState {
 
 #[cfg(test)]
 mod tests {
+    use super::super::keys::Kind;
     use super::*;
+
+    #[test]
+    fn every_word_for_a_bootloader_is_a_mode() {
+        let key = TARGET.keys.iter().find(|key| key.name == "bootloader").unwrap();
+        let Kind::Choice(words) = &key.kind else { panic!("{key:?}") };
+        assert_eq!(words.len(), Bootloader::WORDS.len() + 1);
+        for word in *words {
+            let text = format!(
+                "version: 1\ntargets: [{{ name: a, match: {{ sim: {{}} }}, bootloader: {word}, steps: [reset] }}]"
+            );
+            let plan = super::super::parse(&text, std::path::Path::new("plan.yaml")).unwrap();
+            let mode = Bootloader::WORDS.into_iter().find(|(known, _)| known == word).map(|(_, mode)| mode);
+            assert_eq!(plan.targets[0].bootloader, mode.map_or(Auto::Auto, Auto::Fixed), "{word}");
+            assert_eq!(mode.is_none(), *word == "auto");
+        }
+    }
 
     #[test]
     fn expect_is_a_number_or_a_range() {

@@ -30,6 +30,8 @@ pub enum Power {
     Booting,
     /// The firmware runs, with its SMP server.
     Running,
+    /// The bootloader stays in its serial recovery.
+    Recovery,
     /// The firmware runs without an SMP server.
     Mute,
     /// Firmware or bootloader loops; the reset line helps.
@@ -107,6 +109,10 @@ pub struct Device {
     uploads: u64,
     resets: u64,
     wedged: bool,
+    /// What the application asked to boot into; it outlives one reset.
+    boot_mode: Option<u8>,
+    /// The device as its bootloader is built, while it is in its recovery.
+    recovery: Option<Arc<SimSpec>>,
 }
 
 impl Device {
@@ -118,13 +124,15 @@ impl Device {
         let payload = format!("firmware {version} of a simulated device\n").into_bytes();
         let place = if spec.mode == BootMode::RamLoad { Place::Ram(RAM) } else { Place::Anywhere };
         let image = build_image(version, &payload, spec.image_hash, place);
+        let recovery =
+            spec.recovery.as_ref().filter(|it| it.starts).map(|recovery| Arc::new(recovery.over(spec)));
         Self {
             flash: Flash::new(spec.mode, spec.slot_size, spec.image_hash, image),
             dice: Dice::new(fault.seed, index),
             index,
             fault,
             server: Server::default(),
-            power: Power::Running,
+            power: if recovery.is_some() { Power::Recovery } else { Power::Running },
             changes_at: None,
             behaviour: Behaviour::Normal,
             boots: 0,
@@ -149,6 +157,8 @@ impl Device {
             uploads: 0,
             resets: 0,
             wedged: false,
+            boot_mode: None,
+            recovery,
             spec: Arc::clone(spec),
         }
     }
@@ -157,6 +167,16 @@ impl Device {
     #[must_use]
     pub fn spec(&self) -> &Arc<SimSpec> {
         &self.spec
+    }
+
+    /// How what runs now was built: the recovery has other buffers.
+    fn present(&self) -> &Arc<SimSpec> {
+        self.recovery.as_ref().unwrap_or(&self.spec)
+    }
+
+    /// Whether its bootloader stays in its recovery, or will once it is up.
+    pub(super) fn is_in_recovery(&self) -> bool {
+        self.recovery.is_some()
     }
 
     /// What the device is doing.
@@ -177,7 +197,7 @@ impl Device {
         match self.power {
             Power::Away => false,
             Power::Booting | Power::Stuck | Power::Dead => !self.spec.leaves_in_reset(),
-            Power::Running | Power::Mute => true,
+            Power::Running | Power::Recovery | Power::Mute => true,
         }
     }
 
@@ -334,7 +354,7 @@ impl Device {
         } else if self.work.as_ref().is_some_and(|work| work.until() <= at) {
             self.work_done();
         } else if self.receiver.next_line_at().is_some_and(|due| due.max(self.stalled_until) <= at) {
-            if let Some(message) = self.receiver.take_line(self.spec.buf_size) {
+            if let Some(message) = self.receiver.take_line(self.present().buf_size) {
                 self.message_arrived(message);
             }
         } else if let Some((_, bytes)) = self.incoming.pop_front() {
@@ -346,15 +366,16 @@ impl Device {
         if self.power == Power::Booting && self.fault.wedge_on_early_bytes {
             self.wedged = true;
         }
-        if self.power != Power::Running {
+        if !matches!(self.power, Power::Running | Power::Recovery) {
             return;
         }
         match self.spec.transport {
-            SimTransport::Serial if self.spec.framing == SimFraming::Console => {
-                self.receiver.arrive(now, &bytes, &self.spec);
-            }
             SimTransport::Serial => {
-                for message in self.bare.arrive(now, &bytes, &self.spec) {
+                let spec = Arc::clone(self.present());
+                if spec.framing == SimFraming::Console {
+                    return self.receiver.arrive(now, &bytes, &spec);
+                }
+                for message in self.bare.arrive(now, &bytes, &spec) {
                     self.message_arrived(message);
                 }
             }
@@ -376,7 +397,7 @@ impl Device {
             }
             self.flip_a_bit(&mut message);
         }
-        let buffers = self.spec.buf_count as usize;
+        let buffers = self.present().buf_count as usize;
         let twice = self.dice.throw(self.fault.duplicate) && self.in_flight() + 2 < buffers;
         if twice {
             self.queue.push_back(Queued { message: message.clone(), no_memory: false });
@@ -421,7 +442,13 @@ impl Device {
             self.work = Some(Work::Handling { until, replies, session: self.session });
             return;
         }
-        let replies = self.server.handle((&self.spec, &self.fault), &mut self.flash, &message);
+        let replies = match self.spec.recovery.as_ref().filter(|_| self.recovery.is_some()) {
+            Some(recovery) => {
+                let spec = (&*self.spec, &self.fault);
+                self.server.handle_in_recovery(spec, recovery, &mut self.flash, &message)
+            }
+            None => self.server.handle((&self.spec, &self.fault), &mut self.flash, &message),
+        };
         let flash: Duration = replies.iter().map(|reply| self.flash_time(reply)).sum();
         if !flash.is_zero() {
             until += flash;

@@ -179,6 +179,25 @@ impl Flash {
         }
     }
 
+    /// Erases a whole slot, its trailer included, for an image that starts where it has to.
+    pub(super) fn clear(&mut self, slot: usize) {
+        self.program(slot, &[]);
+    }
+
+    /// Writes at the end of what was written into a slot.
+    pub(super) fn append(&mut self, slot: usize, bytes: &[u8]) {
+        if let Some(slot) = self.slots.get_mut(slot) {
+            slot.append(bytes);
+            self.written += bytes.len() as u64;
+        }
+    }
+
+    /// Whether MCUboot would boot the image in a slot.
+    pub(super) fn is_valid(&mut self, slot: usize) -> bool {
+        let hash = self.hash;
+        self.slots.get_mut(slot).is_some_and(|slot| slot.check(hash).valid)
+    }
+
     /// Number of slots that the application can see.
     pub(super) fn slot_count(&self) -> usize {
         if self.mode == BootMode::Single { 1 } else { 2 }

@@ -15,6 +15,7 @@ mod memory;
 mod next_boot;
 #[cfg(unix)]
 mod pty;
+mod recovery;
 mod server;
 mod spec;
 mod tcp;
@@ -28,6 +29,7 @@ pub use fault::{FaultSpec, LostWrite, NthAnswer, Refusal};
 pub use firmware::{Behaviour, ImageHash, Version};
 pub use fleet::{DeviceHandle, Fleet, Running, SlotTruth};
 pub use gatt::{Advertisement, Air, BlePermission, BleService, BleSpec, FromRadio, GattClient, ToRadio};
+pub use recovery::RecoverySpec;
 pub use server::SeenRequest;
 pub use spec::{BootMode, OnCrash, SimFraming, SimSpec, SimTransport, SpecError};
 pub use usbip::{

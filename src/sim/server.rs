@@ -9,6 +9,7 @@ use super::groups::{
     Answer, Clock, Effects, Files, ImageGroup, Refused, Settings, SmpError, enumeration, os, shell,
     statistics,
 };
+use super::recovery::RecoveryUpload;
 use super::spec::SimSpec;
 use crate::smp::{HEADER_LEN, Header, Op, Version, group};
 
@@ -50,23 +51,24 @@ pub(super) struct Server {
     clock: Clock,
     settings: Settings,
     files: Files,
+    pub(super) recovery: RecoveryUpload,
     counts: HashMap<(u16, u8), u64>,
     seen: VecDeque<SeenRequest>,
 }
 
 /// The header as it came, whatever its version and operation.
 #[derive(Debug, Clone, Copy)]
-struct RawHeader {
-    op: u8,
-    version: u8,
-    length: u16,
-    group: u16,
+pub(super) struct RawHeader {
+    pub(super) op: u8,
+    pub(super) version: u8,
+    pub(super) length: u16,
+    pub(super) group: u16,
     sequence: u8,
-    command: u8,
+    pub(super) command: u8,
 }
 
 impl RawHeader {
-    fn read(bytes: &[u8]) -> Option<Self> {
+    pub(super) fn read(bytes: &[u8]) -> Option<Self> {
         let &[first, _, l0, l1, g0, g1, sequence, command] = bytes.first_chunk::<HEADER_LEN>()?;
         Some(Self {
             op: first & 0x07,
@@ -79,7 +81,7 @@ impl RawHeader {
     }
 
     /// The request's operation; `None` for everything that is no request.
-    fn request_op(self) -> Option<Op> {
+    pub(super) fn request_op(self) -> Option<Op> {
         match self.op {
             0 => Some(Op::Read),
             2 => Some(Op::Write),
@@ -88,7 +90,7 @@ impl RawHeader {
     }
 
     /// A message that answers this one. Zephyr answers everything but a read as a write.
-    fn answer(self, payload: &[u8]) -> Vec<u8> {
+    pub(super) fn answer(self, payload: &[u8]) -> Vec<u8> {
         let header = Header {
             op: if self.op == 0 { Op::ReadResponse } else { Op::WriteResponse },
             version: if self.version == 0 { Version::V1 } else { Version::V2 },
@@ -110,7 +112,7 @@ struct Failure {
 }
 
 /// The answer to an SMP error.
-fn error_payload(rc: u32, reason: Option<&str>) -> Vec<u8> {
+pub(super) fn error_payload(rc: u32, reason: Option<&str>) -> Vec<u8> {
     let mut answer = Answer::new();
     answer.number("rc", rc.into());
     if let Some(reason) = reason {
@@ -152,6 +154,7 @@ impl Server {
     /// What a reset does to the server.
     pub(super) fn restart(&mut self) {
         self.image = ImageGroup::default();
+        self.recovery = RecoveryUpload::default();
         self.settings.restart();
         self.files.restart();
     }
@@ -286,7 +289,7 @@ impl Server {
         vec![Reply { message, group: header.group, command: header.command, nth, effects }]
     }
 
-    fn count(&mut self, header: RawHeader) -> u64 {
+    pub(super) fn count(&mut self, header: RawHeader) -> u64 {
         if self.seen.len() == SEEN_KEPT {
             self.seen.pop_front();
         }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::fault::FaultSpec;
 use super::firmware::{ImageHash, Version};
 use super::gatt::BleSpec;
+use super::recovery::RecoverySpec;
 use super::usbip::{UsbKind, UsbSpec};
 use crate::smp::detect::Encoding;
 use crate::smp::{console, group};
@@ -123,6 +124,8 @@ pub struct SimSpec {
     pub write_kib_us: u64,
     /// What happens to firmware that crashes outside of its boot.
     pub on_crash: OnCrash,
+    /// MCUboot's serial recovery, on serial links; without it the bootloader speaks with nobody.
+    pub recovery: Option<RecoverySpec>,
     /// The device as a BLE peripheral, with `transport: ble`.
     pub ble: BleSpec,
     /// What goes wrong.
@@ -271,6 +274,7 @@ impl Default for SimSpec {
             erase_page_us: 2000,
             write_kib_us: 1000,
             on_crash: OnCrash::Hang,
+            recovery: None,
             ble: BleSpec::default(),
             fault: FaultSpec::default(),
             faults: Vec::new(),
@@ -352,6 +356,13 @@ impl SimSpec {
         let last = self.device_name(self.count.saturating_sub(1));
         if self.transport == SimTransport::Ble {
             self.ble.problems(&last, self.count, &mut problems);
+        }
+        if let Some(recovery) = &self.recovery {
+            if self.transport != SimTransport::Serial {
+                let message = "expected serial devices with `recovery`, got others".to_owned();
+                problems.push(SpecError { field: "transport", message });
+            }
+            recovery.problems(&mut problems);
         }
         if let Some(usb) = &self.usb {
             if self.transport != SimTransport::Serial {

@@ -59,6 +59,8 @@ const FILLING: u8 = 0x07;
 /// a shell or a console takes for a character, and its CRC holds none either.
 const QUESTION: [u8; 9] = [0x00, 0x00, 0x00, 0x01, 0x00, 0x00, SEQUENCE, 0x06, 0xa0];
 const SEQUENCE: u8 = 0xc5;
+/// Ends half a line, and is a header that is none.
+const END_OF_LINE: [u8; 8] = [FILLING, FILLING, FILLING, FILLING, FILLING, FILLING, FILLING, b'\n'];
 /// Makes a header that is none of the first half of a COBS frame.
 const COBS_BEFORE: [u8; 2] = [FILLING, cobs::DELIMITER];
 const COBS_BEHIND: [u8; 1] = [cobs::DELIMITER];
@@ -149,7 +151,7 @@ impl Detector {
                 Step::Ask(Encoding::Console) => {
                     let mut bytes = Vec::new();
                     if std::mem::take(&mut self.half_line) {
-                        bytes.push(b'\n');
+                        bytes.extend(END_OF_LINE);
                     }
                     bytes.extend(console::encode(&QUESTION, LINE_LENGTH));
                     (bytes, Step::Fill(if self.again { raw::SILENCE } else { APART }), ANSWER)
@@ -210,7 +212,9 @@ impl Detector {
 fn is_answer(message: &[u8]) -> bool {
     let ours = [QUESTION[6], QUESTION[7]];
     Header::split(message).is_ok_and(|(header, _)| {
-        header.op == Op::ReadResponse && header.group == group::OS && [header.sequence, header.command] == ours
+        header.op == Op::ReadResponse
+            && header.group == group::OS
+            && [header.sequence, header.command] == ours
     })
 }
 
@@ -242,12 +246,12 @@ mod tests {
         let sent = round(&mut detector, at(1000));
         let bytes: Vec<_> = sent.iter().map(|(_, bytes)| bytes.as_slice()).collect();
         let times: Vec<_> = sent.iter().map(|(at, _)| at.as_millis()).collect();
-        let console = b"\n\x06\x09AAsAAAABAADFBqCX6w==\n";
+        let console = b"\x07\x07\x07\x07\x07\x07\x07\n\x06\x09AAsAAAABAADFBqCX6w==\n";
         let raw = [0, 0, 0, 1, 0, 0, 0xc5, 6, 0xa0];
         let cobs = [7, 0, 1, 1, 1, 2, 1, 1, 6, 0xc5, 6, 0xa0, 0x97, 0xeb, 0, 0];
-        assert_eq!(bytes[..4], [&console[1..], &[7; 9], &raw, &cobs]);
+        assert_eq!(bytes[..4], [&console[8..], &[7; 9], &raw, &cobs]);
         // The half line is ended first.
-        assert_eq!(bytes[4..], [&console[..], &[7; 8], &raw, &cobs]);
+        assert_eq!(bytes[4..], [&console[..], &[7; 9], &raw, &cobs]);
         assert_eq!(times, [1000, 1450, 1550, 2000, 2450, 2900, 6100, 6550]);
         assert_eq!(detector.next_timeout(), None);
         let next = round(&mut detector, at(9000));
@@ -278,7 +282,8 @@ mod tests {
         let mut got = Vec::new();
         for byte in questions().concat() {
             held.push(byte);
-            let Some(length) = held.get(2..4).map(|l| 8 + usize::from(u16::from_be_bytes([l[0], l[1]]))) else {
+            let Some(length) = held.get(2..4).map(|l| 8 + usize::from(u16::from_be_bytes([l[0], l[1]])))
+            else {
                 continue;
             };
             if held.len() >= 8 && (held[0] & 7 >= 4 || length > 9000) {

@@ -4,8 +4,10 @@
 //! A repeat is the same message with the same sequence number. So a late answer to the first sending still counts, and
 //! the answer to the repeat that then comes as well is dropped. A number whose request may still be answered is not
 //! given to another request for [`ExchangeConfig::linger`] after its last sending. One whose request was answered is
-//! not given for 127 further requests or a second, since networks double messages. If all 256 are in one of those states,
-//! the next request waits for one.
+//! not given for 127 further requests or a second, since networks double messages and delay them. The same holds for one
+//! whose last sending the server has passed: it handles messages in the order in which they come, so the answer to
+//! something that was sent later tells that no answer to this one is to come. Otherwise a link that loses a few messages
+//! each second would have all numbers wait. If all 256 are in one of those states, the next request waits for one.
 //!
 //! Keep one exchange for one device, also over reconnects: it knows which answers can still arrive.
 
@@ -144,6 +146,9 @@ struct Flight {
     sends: u32,
     first_sent: Time,
     last_sent: Time,
+    /// Which of all messages its first sending was, and its last one.
+    first_message: u64,
+    last_message: u64,
     /// To be sent now, for the first time or again.
     due: bool,
 }
@@ -160,6 +165,8 @@ impl Flight {
 struct Retired {
     sequence: u8,
     request: RequestId,
+    /// Which of all messages its last sending was.
+    last_message: u64,
     until: Time,
     /// The request that may have the number whatever the time, counted from the first; `u64::MAX` where the time alone
     /// counts.
@@ -245,6 +252,8 @@ impl Exchange {
             sends: 0,
             first_sent: now,
             last_sent: now,
+            first_message: 0,
+            last_message: 0,
             due: true,
         });
         ticket
@@ -263,8 +272,11 @@ impl Exchange {
             .position(|flight| flight.due && (flight.sequence.is_some() || free.is_some()))?;
         let flight = self.flights.get_mut(index)?;
         let sequence = flight.sequence.or(free)?;
+        self.stats.sent += 1;
+        flight.last_message = self.stats.sent;
         if flight.sends == 0 {
             flight.first_sent = now;
+            flight.first_message = self.stats.sent;
             self.next_sequence = sequence.wrapping_add(1);
             self.requests += 1;
         } else {
@@ -275,7 +287,6 @@ impl Exchange {
         flight.sends += 1;
         flight.last_sent = now;
         flight.due = false;
-        self.stats.sent += 1;
         Some(flight.request.encode(sequence))
     }
 
@@ -306,6 +317,7 @@ impl Exchange {
                 };
                 self.stats.answered += 1;
                 self.retire(now, &flight, 1);
+                self.pass(now, flight.first_message);
                 self.outcomes.push_back((flight.ticket, Ok(answer)));
                 return Received::Answer;
             }
@@ -413,15 +425,29 @@ impl Exchange {
     /// Keeps the number of a request that is over for as long as another answer to it may come.
     fn retire(&mut self, now: Time, flight: &Flight, answers: u32) {
         let Some(sequence) = flight.sequence else { return };
-        let request = flight.request.id();
+        let (request, last_message) = (flight.request.id(), flight.last_message);
+        let until = flight.last_sent.saturating_add(self.config.linger.max(flight.policy.timeout));
+        let retired = Retired { sequence, request, last_message, until, until_request: u64::MAX };
         if flight.sends > answers {
-            let until = flight.last_sent.saturating_add(self.config.linger.max(flight.policy.timeout));
-            self.unanswered.push(Retired { sequence, request, until, until_request: u64::MAX });
+            self.unanswered.push(retired);
         } else {
-            let until = now.saturating_add(COPY_LIFETIME);
-            let until_request = self.requests.saturating_add(COPY_REQUESTS);
-            self.answered.push_back(Retired { sequence, request, until, until_request });
+            self.only_copies(now, retired);
         }
+    }
+
+    /// The server has come to this message: what was sent before is not answered any more.
+    fn pass(&mut self, now: Time, message: u64) {
+        while let Some(index) = self.unanswered.iter().position(|retired| retired.last_message < message) {
+            let retired = self.unanswered.remove(index);
+            self.only_copies(now, retired);
+        }
+    }
+
+    /// Nothing but copies of its answers, or late ones, can come.
+    fn only_copies(&mut self, now: Time, retired: Retired) {
+        let until = now.saturating_add(COPY_LIFETIME);
+        let until_request = self.requests.saturating_add(COPY_REQUESTS);
+        self.answered.push_back(Retired { until, until_request, ..retired });
     }
 
     fn forget_retired(&mut self, now: Time) {

@@ -114,13 +114,14 @@ fn length(bytes: &[u8]) -> Option<usize> {
 }
 
 /// Whether `bytes`, as far as they go, can be the beginning of a device's message (`smp_protocol.rst`, "Frame: The
-/// envelope"): an answer of a version that exists, its reserved bits and flags 0, and the payload, where there is one, a map.
+/// envelope"): an answer of a version that exists, its reserved bits and flags 0, its payload a map.
 fn may_begin(bytes: &[u8]) -> bool {
     let first = bytes.first().is_none_or(|first| matches!(first, 0x01 | 0x03 | 0x09 | 0x0b));
     let flags = bytes.get(1).is_none_or(|flags| *flags == 0);
+    // No answer is empty: even an empty map is a byte.
     let empty = length(bytes) == Some(HEADER_LEN);
-    let payload = empty || bytes.get(HEADER_LEN).is_none_or(|first| first >> 5 == CBOR_MAP);
-    first && flags && payload
+    let payload = bytes.get(HEADER_LEN).is_none_or(|first| first >> 5 == CBOR_MAP);
+    first && flags && !empty && payload
 }
 
 /// Major type of a map (RFC 8949, 3.1).
@@ -190,6 +191,9 @@ mod tests {
         let mut decoder = Decoder::new();
         // A device that sends back what it gets.
         assert!(decoder.push(at(0), &[0x08, 0, 0, 1, 0, 0, 66, 6, 0xa0]).is_empty());
+        // From the 1 on it might still be the beginning of one.
+        assert_eq!(decoder.buffered(), 6);
+        assert!(decoder.handle_timeout(at(500)).is_empty());
         assert_eq!(decoder.buffered(), 0);
     }
 }

@@ -188,6 +188,11 @@ impl RawRequest {
         [before, &self.shared, after]
     }
 
+    #[cfg(test)]
+    pub(super) fn shared(&self) -> &Bytes {
+        &self.shared
+    }
+
     fn payload_len(&self) -> usize {
         self.own.len() + self.shared.len()
     }

@@ -127,11 +127,15 @@ fn no_kind(text: &str) -> AddressError {
         upper.strip_prefix("COM").is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()));
     let is_usb_id = text.split(':').count() >= 2
         && text.split(':').take(2).all(|id| id.len() == 4 && id.bytes().all(|b| b.is_ascii_hexdigit()));
+    let is_mac = text.split(':').count() == 6
+        && text.split(':').all(|byte| byte.len() == 2 && byte.bytes().all(|b| b.is_ascii_hexdigit()));
     let help = if text.starts_with('/') || is_com || upper.starts_with("TTY") {
         let path = if upper.starts_with("TTY") { format!("/dev/{text}") } else { text.to_owned() };
         format!("for a serial port write `serial:{path}`")
     } else if text.parse::<std::net::IpAddr>().is_ok() || text.parse::<std::net::SocketAddr>().is_ok() {
         format!("for a device on the network write `udp:{text}`, for a serial server `tcp:HOST:PORT`")
+    } else if is_mac {
+        format!("for a Bluetooth device write `ble:{text}`")
     } else if is_usb_id {
         format!("for a USB device write `usb:{text}`")
     } else {

@@ -90,7 +90,7 @@ impl Discovery {
     }
 
     /// Everything that `target` may mean at this moment, each port and address once. A board with several ports is there
-    /// once for each; their keys are the same. Boards in their bootloader are not there: see
+    /// once for each; their keys are the same. Boards in their bootloader are there only where the target says that its boards start there: see
     /// [`Discovery::in_bootloader`]. Simulated devices are not found here: for them the list is empty.
     ///
     /// # Errors
@@ -98,7 +98,7 @@ impl Discovery {
     /// what is wrong with its Bluetooth. A name that does not resolve is no error here; its connector says so.
     pub async fn discover(&self, target: &Target) -> Result<Vec<Candidate>, Cause> {
         let found = match &target.matcher.kind {
-            MatchKind::Usb(_) | MatchKind::Port(_) => self.on_ports(&target.matcher, &target.link).await?,
+            MatchKind::Usb(_) | MatchKind::Port(_) => self.on_ports(target).await?,
             MatchKind::Udp(entries) => self.on_udp(&target.name, entries, &target.link)?,
             MatchKind::Tcp(places) => tcp(places, &target.link)?,
             MatchKind::Ble(patterns) => ble::candidates(&self.ble, target, patterns).await?,
@@ -110,10 +110,14 @@ impl Discovery {
 
     /// The ports of the boards that `target` means and that are in their bootloader at this moment. They are no
     /// candidates: what is done to a board begins in its application, and most bootloaders are left again by themselves.
+    /// Where the target says that its boards start there, they are candidates, and none is listed here.
     ///
     /// # Errors
     /// Where the machine lists no ports.
     pub async fn in_bootloader(&self, target: &Target) -> Result<Vec<Port>, LinkError> {
+        if target.starts_in == Firmware::Bootloader {
+            return Ok(Vec::new());
+        }
         let globs = match &target.matcher {
             Match { bootloader_usb: Some(_), kind: MatchKind::Usb(_), .. } => &[][..],
             Match { bootloader_usb: Some(_), kind: MatchKind::Port(globs), .. } => globs,
@@ -202,14 +206,20 @@ impl Discovery {
         self.ports.ports(globs).await
     }
 
-    async fn on_ports(&self, matcher: &Match, link: &LinkOptions) -> Result<Vec<Candidate>, Cause> {
+    async fn on_ports(&self, target: &Target) -> Result<Vec<Candidate>, Cause> {
+        let Target { matcher, link, starts_in, .. } = target;
         let globs: &[glob::Pattern] = match &matcher.kind {
             MatchKind::Port(globs) => globs,
             _ => &[],
         };
         let ports = self.list(globs).await.map_err(Cause::from)?;
         let mut found = Vec::new();
-        for port in ports.iter().filter(|port| matches(matcher, port) == Ok(Firmware::Application)) {
+        for port in &ports {
+            let runs = match matches(matcher, port) {
+                Ok(Firmware::Bootloader) if *starts_in == Firmware::Application => continue,
+                Ok(runs) => runs,
+                Err(_) => continue,
+            };
             let name = name_in_plan(matcher, port);
             let claim = globs.iter().any(|glob| !is_search(glob) && matches_name(glob, &name));
             let aliases = match &matcher.kind {
@@ -217,7 +227,9 @@ impl Discovery {
                 _ => Vec::new(),
             };
             let ids = Some((aliases, matcher.bootloader_usb.clone()));
-            found.push(self.candidate(port, name, &ports, ids, link, claim));
+            let candidate = self.candidate(port, name, &ports, ids, link, claim);
+            candidate.connector.expect(runs);
+            found.push(candidate);
         }
         // A port that was named and is not there must be told, not passed over.
         for glob in globs.iter().filter(|glob| !is_search(glob)) {

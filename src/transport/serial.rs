@@ -22,6 +22,10 @@ const TURN_LIMIT: Duration = Duration::from_secs(3);
 /// How long a close waits for what was written to go out. Without it the last message of a conversation may be lost;
 /// without a limit the kernel waits up to 30 s per port (`closing_wait`).
 const DRAIN_LIMIT: Duration = Duration::from_millis(500);
+/// How often it is looked whether the name of a port has come back …
+const LOOK: Duration = Duration::from_millis(10);
+/// … and after how many looks it is time to try to open it, whatever they showed.
+const LOOKS: u32 = 5;
 /// Bits on the wire per byte: start, eight data, stop.
 const BITS_PER_BYTE: f64 = 10.0;
 
@@ -94,6 +98,17 @@ impl Connector for SerialConnector {
             Some(rate) if is_pseudo_terminal(&self.path) => link.paced(rate),
             _ => link,
         }))
+    }
+
+    async fn maybe_back(&self) {
+        // A name that is there and does not open has to wait for the system. One that is not shows when it comes.
+        let was_there = Path::new(&self.path).exists();
+        for _ in 0..LOOKS {
+            tokio::time::sleep(LOOK).await;
+            if !was_there && Path::new(&self.path).exists() {
+                return;
+            }
+        }
     }
 
     fn descriptors(&self) -> usize {
@@ -391,5 +406,27 @@ mod tests {
                 && survives_reset("/dev/pts/999")
                 && !survives_reset("/dev/ttyACM7")
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_port_that_comes_back_is_noticed_when_it_comes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("port");
+        let options = SerialOptions::from(&LinkOptions::default());
+        let connector = SerialConnector::new(path.to_string_lossy(), options);
+        let begin = tokio::time::Instant::now();
+        connector.maybe_back().await;
+        assert_eq!(begin.elapsed(), LOOK * LOOKS, "it does not come");
+        let comes = async {
+            tokio::time::sleep(LOOK * 3 / 2).await;
+            std::fs::write(&path, "").unwrap();
+        };
+        let begin = tokio::time::Instant::now();
+        tokio::join!(connector.maybe_back(), comes);
+        assert_eq!(begin.elapsed(), LOOK * 2);
+        // What is there already and did not open needs time.
+        let begin = tokio::time::Instant::now();
+        connector.maybe_back().await;
+        assert_eq!(begin.elapsed(), LOOK * LOOKS);
     }
 }

@@ -388,4 +388,6 @@ fn is_gone(error: &io::Error) -> bool {
 }
 
 #[cfg(test)]
+mod framing_tests;
+#[cfg(test)]
 mod tests;

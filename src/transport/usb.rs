@@ -24,7 +24,7 @@ impl UsbFingerprint {
     /// the same of themselves as this one does, where there are such.
     ///
     /// A serial number of its own is followed wherever the board is plugged in; else the place counts. A bootloader may
-    /// have another serial number or none, so there the place is enough. So it is for what is the board by its ids and
+    /// have another serial number than the application or none, so from one to the other the place is enough. So it is for what is the board by its ids and
     /// tells no serial number: the kernel reads that string once, and a line of boards that all come back at once is when
     /// such a transfer times out.
     ///
@@ -48,16 +48,20 @@ impl UsbFingerprint {
             let Some(usb) = &port.identity.usb else { continue };
             let Some(role) = self.role(usb) else { continue };
             let same = match serial {
-                Some(serial) => match usb.serial_number.as_deref() {
-                    Some(other) => other == serial || (role == Role::Bootloader && here(usb)),
-                    // The system asks for it once, and goes on without where no answer comes in time.
-                    None => role != Role::Alias && here(usb),
-                },
+                Some(serial) => {
+                    let runs_another = role.firmware() != self.seen_as();
+                    match usb.serial_number.as_deref() {
+                        Some(other) => other == serial || (runs_another && here(usb)),
+                        // The system asks for it once, and goes on without where no answer comes in time.
+                        None => (role != Role::Alias || runs_another) && here(usb),
+                    }
+                }
                 None if self.seen.hub_path.is_some() => here(usb),
                 // Neither number nor place: all that is left is that only one fits.
                 None => true,
             };
-            if same && role.firmware() == expected {
+            // Where the plan has no name for the bootloader, it has the same ids, as behind a UART bridge.
+            if same && (role.firmware() == expected || self.bootloader.is_none()) {
                 // The best fit is the least: the same serial number, the same ids, the same place.
                 let rank = (usb.serial_number != self.seen.serial_number, role, !here(usb));
                 fits.push((rank, port));
@@ -81,17 +85,27 @@ impl UsbFingerprint {
 
     fn role(&self, usb: &UsbIdentity) -> Option<Role> {
         let seen = &self.seen;
-        if (usb.vid, usb.pid, usb.interface) == (seen.vid, seen.pid, seen.interface) {
-            Some(Role::Same)
-        } else if self.bootloader.as_ref().is_some_and(|pattern| matches_usb(pattern, usb)) {
+        // Its interface is that of the firmware that was seen.
+        let interface = || usb.interface == seen.interface || self.seen_as() == Firmware::Bootloader;
+        if self.is_bootloader(usb) {
             // Before the aliases: a wide pattern such as `2fe3:.*` takes in the bootloader's ids.
             Some(Role::Bootloader)
-        } else if usb.interface == seen.interface && self.aliases.iter().any(|alias| matches_usb(alias, usb))
-        {
+        } else if (usb.vid, usb.pid, usb.interface) == (seen.vid, seen.pid, seen.interface) {
+            Some(Role::Same)
+        } else if interface() && self.aliases.iter().any(|alias| matches_usb(alias, usb)) {
             Some(Role::Alias)
         } else {
             None
         }
+    }
+
+    fn is_bootloader(&self, usb: &UsbIdentity) -> bool {
+        self.bootloader.as_ref().is_some_and(|pattern| matches_usb(pattern, usb))
+    }
+
+    /// What it ran when it was matched.
+    fn seen_as(&self) -> Firmware {
+        if self.is_bootloader(&self.seen) { Firmware::Bootloader } else { Firmware::Application }
     }
 
     /// The board, for people: ids, serial number, place.

@@ -4,6 +4,7 @@
 mod bad_input;
 mod links;
 mod list;
+mod other_tools;
 #[path = "../common/package.rs"]
 mod package;
 mod programs;

@@ -84,7 +84,7 @@ fn a_shell_command_passes_by_its_output_and_is_in_the_report() {
     let (finished, line) = passes(&spec(FaultSpec::default()), shell("selftest", Some("^PASS$")));
     let device = &finished.report.devices[0];
     assert_eq!((device.changed, device.steps[0].name.as_str()), (Some(true), "shell selftest"));
-    assert_eq!(device.steps[0].detail.output.as_deref(), Some("PASS\r\n"));
+    assert_eq!(device.steps[0].detail.output.as_deref(), Some("\r\nPASS\r\n"));
     assert_eq!(line.device(0).request_count(group::SHELL, 0), 1);
 }
 

@@ -11,11 +11,13 @@ mod happy;
 mod interrupts;
 mod line;
 mod links;
+mod modes;
 #[path = "../common/package.rs"]
 mod package;
 mod packages;
 mod phases;
 mod policy;
+mod recovery;
 mod tap;
 mod trouble;
 mod usb;

@@ -94,7 +94,7 @@ fn more_links_than_the_process_may_have_open_are_refused_before_anything_is_writ
     let greedy = |claim, parallel| {
         let mut line = eight();
         for candidate in line.devices.get_mut("line").expect("a target") {
-            // Two of them are more than any system allows.
+            // One of them is more than any system allows.
             candidate.connector = Arc::new(Greedy(Arc::clone(&candidate.connector), usize::MAX / 4));
             candidate.claim = claim;
         }

@@ -56,6 +56,14 @@ pub(crate) struct Board {
     pub(crate) actions: Vec<Action>,
     pub(crate) late: Option<u32>,
     pub(crate) image: Arc<Image>,
+    /// It is in its bootloader.
+    pub(crate) in_recovery: bool,
+    /// A reset into the bootloader leads there.
+    pub(crate) takes_boot_mode: bool,
+    /// What its bootloader answers to the console echo command.
+    pub(crate) knows_echo: Option<bool>,
+    /// A reset out of the bootloader leads to the application.
+    pub(crate) boots: bool,
 }
 
 /// The image that tests upload.
@@ -103,11 +111,19 @@ impl Board {
             actions: Vec::new(),
             late: None,
             image: new_image(),
+            in_recovery: false,
+            takes_boot_mode: true,
+            knows_echo: Some(true),
+            boots: true,
         }
     }
 
     pub(crate) fn state(&self) -> ImageState {
         let mut images = vec![self.primary.clone()];
+        if self.in_recovery {
+            // The recovery runs nothing, and this one tells no states.
+            images = vec![ImageSlot { active: false, confirmed: false, ..self.primary.clone() }];
+        }
         images.extend(self.secondary.clone());
         ImageState { images, split_status: None }
     }
@@ -175,6 +191,8 @@ impl Board {
             Action::ReadMode => "mode",
             Action::ReadSlots => "slots",
             Action::Upload { .. } => "upload",
+            Action::UploadToPrimary { .. } => "upload-to-primary",
+            Action::AskConsoleEcho => "who",
             Action::MarkForTest { .. } => "mark",
             Action::Confirm { .. } => "confirm",
             Action::Erase { .. } => "erase",
@@ -241,6 +259,16 @@ impl Board {
                 }
                 Outcome::Uploaded { figures: figures(), notes: Vec::new() }
             }
+            Action::UploadToPrimary { .. } => {
+                assert!(self.in_recovery, "only a bootloader writes the primary slot");
+                if !self.drops_uploads {
+                    self.primary = slot(0, self.image.version(), self.image.hash());
+                }
+                Outcome::Uploaded { figures: figures(), notes: Vec::new() }
+            }
+            Action::AskConsoleEcho => {
+                Outcome::ConsoleEcho(if self.in_recovery { self.knows_echo } else { Some(false) })
+            }
             Action::MarkForTest { hash } => {
                 if let Some(slot) = self.secondary.as_mut().filter(|slot| slot.hash.as_ref() == Some(hash)) {
                     slot.pending = true;
@@ -274,6 +302,13 @@ impl Board {
             Action::Erase { .. } => {
                 self.secondary = None;
                 Outcome::Done
+            }
+            Action::Reset { boot_mode, .. } if self.in_recovery || *boot_mode == Some(1) => {
+                self.resets += 1;
+                let stays = self.in_recovery && !self.boots;
+                self.in_recovery = stays || (!self.in_recovery && self.takes_boot_mode);
+                (self.primary.active, self.primary.confirmed) = (true, true);
+                Outcome::ResetSent { answered: self.reset_answers.pop_front().unwrap_or(true) }
             }
             Action::Reset { .. } => {
                 let answered = self.reset_answers.pop_front().unwrap_or(true);
@@ -363,6 +398,7 @@ pub(crate) fn config(steps: Vec<Step>) -> FlowConfig {
         return_within: Duration::from_secs(30),
         attempts: 1,
         can_recover: false,
+        starts_in_bootloader: false,
         bootloader: Auto::Auto,
     }
 }

@@ -280,9 +280,9 @@ fn a_refusal_fails_a_command_unless_the_plan_expects_it() {
 
 #[test]
 fn a_reset_into_another_boot_mode_claims_nothing_of_what_runs() {
-    let into_bootloader = Step::Reset { force: false, boot_mode: Some(1) };
+    let into_another = Step::Reset { force: false, boot_mode: Some(7) };
     let mut board = Board::new();
-    let steps = vec![upload(), Step::TestBoot, Step::Confirm, into_bootloader, reset()];
+    let steps = vec![upload(), Step::TestBoot, Step::Confirm, into_another, reset()];
     let walked = walk(&mut board, &config(steps));
     assert_eq!(walked.result.verdict, Verdict::Passed, "{:?}", walked.result.cause);
     let detail = &walked.ended[3].detail;
@@ -299,7 +299,7 @@ fn a_reset_into_another_boot_mode_claims_nothing_of_what_runs() {
     // What that one proves is not lost with the boot mode.
     let acts = [true, false, true].into();
     let mut board = Board { loses_confirmed: true, reset_acts: acts, ..Board::new() };
-    let into_bootloader = Step::Reset { force: false, boot_mode: Some(1) };
-    let steps = vec![upload(), Step::TestBoot, Step::Confirm, into_bootloader, reset()];
+    let into_another = Step::Reset { force: false, boot_mode: Some(7) };
+    let steps = vec![upload(), Step::TestBoot, Step::Confirm, into_another, reset()];
     assert_eq!(walk(&mut board, &config(steps)).code(), "image.reverted");
 }

@@ -8,6 +8,7 @@ mod modes;
 #[path = "../common/package.rs"]
 mod package;
 mod packages;
+mod recovery;
 mod retries;
 mod slots;
 mod test_boot;

@@ -179,6 +179,7 @@ fn run(device: &mut Device, steps: Vec<Step>) -> (DeviceResult, Vec<StepEnded>) 
         return_within: Duration::from_secs(30),
         attempts: 1,
         can_recover: false,
+        starts_in_bootloader: false,
         bootloader: flashfleet::plan::Auto::Auto,
     };
     let mut flow = Flow::new(&config);

@@ -85,6 +85,20 @@ impl Station {
         Run::new(ended.code, &report, std::fs::read_to_string(&junit).context(junit)?, ended.err)
     }
 
+    /// `flashfleet update` of a device with `options`, and what it reports.
+    pub(crate) fn update(&self, device: &str, image: &str, options: &[&str]) -> Result<Run> {
+        let file = |ending: &str| self.path(&format!("update.{ending}")).to_string_lossy().into_owned();
+        let (json, junit) = (file("json"), file("xml"));
+        let image = self.path(image).to_string_lossy().into_owned();
+        let mut arguments =
+            vec!["update", device, &image, "--json", &json, "--junit", &junit, "--progress", "none"];
+        arguments.extend(options);
+        let arguments: Vec<_> = arguments.into_iter().map(str::to_owned).collect();
+        let ended = flashfleet(&arguments, || false)?;
+        let report = std::fs::read_to_string(&json).context(format!("{json}; it said:\n{}", ended.err))?;
+        Run::new(ended.code, &report, std::fs::read_to_string(&junit).context(junit)?, ended.err)
+    }
+
     /// `flashfleet list --json` of a plan.
     pub(crate) fn list(&self, name: &str, plan: &str) -> Result<Value> {
         let plan = self.plan(name, plan)?;

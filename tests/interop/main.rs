@@ -21,6 +21,8 @@ mod fleet_boards;
 mod fleet_losses;
 mod fleet_native;
 mod fleet_packages;
+mod fleet_ram_load;
+mod fleet_recovery;
 mod fleet_reverts;
 mod fleet_run;
 mod fleet_slots;
@@ -44,6 +46,7 @@ mod qmp;
 #[path = "../rig/readback.rs"]
 mod readback;
 mod real_files;
+mod real_framing;
 mod real_images;
 mod real_options;
 mod real_servers;
@@ -57,7 +60,9 @@ mod rig_mps2;
 mod rig_tests;
 mod smp_program;
 mod survey;
+#[path = "../rig/terminal.rs"]
 mod terminal;
+#[expect(dead_code, reason = "benches use the rest")]
 #[path = "../rig/uart.rs"]
 mod uart;
 mod wire;

@@ -120,6 +120,12 @@ impl Bench {
 }
 
 impl Said {
+    /// The error within the JSON that was printed.
+    pub(crate) fn error(&self) -> Option<Value> {
+        let mut document: Value = serde_json::from_str(&self.out).ok()?;
+        document["result"].is_null().then(|| document["error"].take())
+    }
+
     /// The result within the JSON that was printed.
     pub(crate) fn result(&self) -> Result<Value> {
         let mut document: Value = serde_json::from_str(&self.out).context(format!("{self:#?}"))?;
@@ -129,10 +135,10 @@ impl Said {
         Ok(document["result"].take())
     }
 
-    /// Whether it is the device's no under this code.
+    /// Whether it is the device's no under this code, to people and, with `--json`, to programs.
     pub(crate) fn refuses(&self, code: &str) -> bool {
         self.exit == 100
-            && self.out.is_empty()
+            && (self.out.is_empty() || self.error().is_some_and(|error| error["code"] == code))
             && self.err.starts_with(&format!("error[{code}]: "))
             && self.err.contains("\n  help: ")
     }

@@ -11,7 +11,7 @@ use crate::error::{Context, Result};
 use crate::fixtures::{python, run};
 use crate::smp_program::{Bench, Said};
 
-/// One server to be asked: its address, its groups as manifest.json names them, and the protocol version.
+/// One server to be asked: its address as `survey.py` has it, its groups as manifest.json names them, and the protocol version.
 #[derive(Clone, Debug)]
 pub(crate) struct Asked {
     pub(crate) address: String,
@@ -39,7 +39,11 @@ pub(crate) fn smpclient(servers: &[Asked]) -> Result<Vec<Answers>> {
 /// Asks the server the same through flashfleet; gives each command where the two differ, with both answers.
 pub(crate) fn differences(server: &Asked, answers: &Answers) -> Result<Vec<String>> {
     let version = server.version.to_string();
-    let bench = Bench::new(&server.address)?.with(&["--protocol", &version, "--json"]);
+    let bench = match server.address.strip_prefix("raw:") {
+        Some(path) => Bench::new(format!("serial:{path}"))?.with(&["--framing", "raw"]),
+        None => Bench::new(&server.address)?,
+    };
+    let bench = bench.with(&["--protocol", &version, "--json"]);
     let mut differences = Vec::new();
     for (command, answer) in answers {
         // A request that has no command of its own: it made the file that others look at.
@@ -67,7 +71,10 @@ fn compare(command: &str, answer: &Value, said: &Said) -> std::result::Result<()
             Value::Null => format!("SMP error {}:", refused["rc"]),
             group => format!("error {} of group {group} (", refused["rc"]),
         };
-        let named = said.err.starts_with("error[smp.") && !said.err.contains("no name");
+        let error = said.error().unwrap_or_default();
+        let code = error["code"].as_str().unwrap_or_default();
+        let named = code.starts_with("smp.") && said.err.starts_with(&format!("error[{code}]"));
+        let named = named && !said.err.contains("no name") && !error["help"].is_null();
         return if said.exit == 100 && named && said.err.contains(&number) { Ok(()) } else { Err(number) };
     }
     let expected = expected(command, answer);

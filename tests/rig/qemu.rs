@@ -26,8 +26,8 @@ use crate::uart::{CMSDK, NRF51, Receiver, Uart, listens};
 /// A board boots in about 30 ms of its own time; a machine that runs many has less for each.
 const BOOT: Duration = Duration::from_secs(60);
 
-/// Where the MPS2's servers have slot 0: its flash is simulated in RAM, which outlives a reset.
-const MPS2_SLOT_0: u32 = 0x2005_0000;
+/// Where the MPS2's servers have their slots: its flash is simulated in RAM, which outlives a reset.
+const MPS2_SLOTS: [u32; 2] = [0x2005_0000, 0x200d_0000];
 
 /// A board as QEMU knows it.
 #[derive(Debug, Clone, Copy)]
@@ -76,14 +76,14 @@ impl Board {
     /// An MPS2 with MCUboot, which loads into RAM and has serial recovery, and the SMP server of `config`, for example
     /// `serial_recovery`; booted and listening.
     pub(crate) fn mps2(config: &str) -> Result<Self> {
-        Self::mps2_with(config, &Image::of_mps2(config)?)
+        Self::mps2_with(config, &[Image::of_mps2(config)?])
     }
 
-    /// The same with another image in slot 0.
-    pub(crate) fn mps2_with(config: &str, image: &Image) -> Result<Self> {
+    /// The same with these images in its slots, the first one in slot 0.
+    pub(crate) fn mps2_with(config: &str, images: &[Image]) -> Result<Self> {
         let fixtures = fixtures()?;
         let mut memory = segments(&fixtures.path(fixtures.server("mps2_an385", config)?)?)?;
-        memory.push((MPS2_SLOT_0, image.bytes.clone()));
+        memory.extend(MPS2_SLOTS.into_iter().zip(images.iter().map(|image| image.bytes.clone())));
         Self::start(MPS2, &memory)
     }
 

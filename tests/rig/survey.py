@@ -3,8 +3,9 @@
 usage: survey.py SERVERS
 
 SERVERS is a JSON list of `{"address": ADDRESS, "groups": [NAME…], "version": 1|2}`, where NAME is a group as
-manifest.json calls it and ADDRESS is `serial:PATH` or `udp:HOST`. All are asked at once. Printed is a JSON list with
-one object for each server: what was answered to each command, under the name that `flashfleet smp` has for it.
+manifest.json calls it and ADDRESS is `serial:PATH`, `raw:PATH` (bare messages on a serial port) or `udp:HOST`. All are
+asked at once. Printed is a JSON list with one object for each server: what was answered to each command, under the name
+that `flashfleet smp` has for it.
 
 An answer is its fields, with byte strings as `{"$bytes": HEX}`, or `{"refused": {"group": N, "rc": N}}`; the group is
 null where the number is one of SMP itself. It is null where smpclient cannot read the answer at all.
@@ -56,7 +57,7 @@ from smpclient.requests.settings_management import (
 from smpclient.requests.shell_management import Execute
 from smpclient.requests.statistics_management import GroupData, ListOfGroups
 from smpclient.requests.zephyr_management import EraseStorage
-from smpclient.transport.serial import BufferParams, SMPSerialTransport
+from smpclient.transport.serial import BufferParams, SMPSerialRawTransport, SMPSerialTransport
 from smpclient.transport.udp import SMPUDPTransport
 
 TWO_LINES = BufferParams(line_length=128, line_buffers=2)
@@ -90,6 +91,8 @@ class Server:
         except SMPValidationException:
             self.answers[command] = None
             return None
+        except Exception as error:
+            raise RuntimeError(f"{self.client.address}: {command}: {error!r}") from error
         if error_v1(answer):
             told = {"refused": {"group": None, "rc": int(answer.rc)}}
         elif error_v2(answer):
@@ -168,7 +171,12 @@ class Server:
 
 async def survey(server):
     kind, _, place = server["address"].partition(":")
-    transport = {"serial": lambda: SMPSerialTransport(TWO_LINES), "udp": SMPUDPTransport}[kind]()
+    transports = {
+        "serial": lambda: SMPSerialTransport(TWO_LINES),
+        "raw": SMPSerialRawTransport,
+        "udp": SMPUDPTransport,
+    }
+    transport = transports[kind]()
     async with SMPClient(transport, place, timeout_s=10) as client:
         version = Version.V1 if server["version"] == 1 else Version.V2
         asked = Server(client, version, thorough=len(server["groups"]) > 4)

@@ -5,6 +5,8 @@
 #[cfg(unix)]
 mod endpoints;
 mod faults;
+#[cfg(unix)]
+mod framing;
 mod gatt;
 mod link;
 mod radio;

@@ -1,19 +1,11 @@
-//! Arguments of every group and command, and what can be checked of them before a device is touched. No I/O with devices.
+//! Arguments of every group and command. Names under which mcumgrctl and smpmgr have the same command are aliases that no help
+//! lists: whoever comes from there types what they know. What is made of them before a device is touched lives in `prepare.rs`.
 
-use std::io::Read as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use chrono::{DateTime, Local, NaiveDateTime, Utc};
 use clap::{Subcommand, ValueEnum};
 
-use crate::cause::{Cause, Class};
-use crate::image::Image;
-use crate::smp::message::Repeat;
-use crate::smp::message::raw::payload_from_text;
-use crate::smp::{Op, RawRequest, RequestId, group};
-
-/// Largest file to put, in bytes: more than any device's file system holds.
-const MAX_FILE: u64 = 256 << 20;
+use crate::smp::group;
 
 /// Management groups.
 #[derive(Debug, Subcommand)]
@@ -25,13 +17,13 @@ pub(super) enum Group {
     #[command(subcommand)]
     Image(ImageCommand),
     /// Statistics.
-    #[command(subcommand)]
+    #[command(subcommand, aliases = ["stats", "statistics"])]
     Stat(Stat),
     /// Settings.
     #[command(subcommand)]
     Settings(Settings),
     /// Files.
-    #[command(subcommand)]
+    #[command(subcommand, alias = "file")]
     Fs(Fs),
     /// Run a command in the device's shell. The exit code is 100 where the command fails.
     Shell {
@@ -75,24 +67,29 @@ pub(super) enum Os {
         text: String,
     },
     /// Tasks: priority, state, stack in bytes, run time.
+    #[command(alias = "task-statistics")]
     Tasks,
     /// Memory pools: blocks and how many are free.
+    #[command(alias = "memory-pool-statistics")]
     MemoryPools,
     /// The device's clock.
     #[command(subcommand)]
     Time(Time),
     /// Reset the device. It answers first and resets a moment later.
+    #[command(alias = "system-reset")]
     Reset {
         /// Reset even where the application would refuse.
-        #[arg(long)]
+        #[arg(short, long)]
         force: bool,
         /// What to boot into: normal, bootloader, or a number.
-        #[arg(long, value_name = "MODE", value_parser = boot_mode)]
+        #[arg(long, alias = "bootmode", value_name = "MODE", value_parser = boot_mode)]
         boot_mode: Option<u8>,
     },
     /// The server's buffers.
+    #[command(alias = "mcumgr-parameters")]
     Params,
     /// What runs on the device, as `uname` tells it.
+    #[command(alias = "application-info")]
     Info {
         /// What to tell, one letter each: s kernel name, n node name, r kernel release, v kernel version, b build date,
         /// m machine, p processor, i hardware platform, o operating system, a all. Without it each part in a line.
@@ -100,6 +97,7 @@ pub(super) enum Os {
         format: Option<String>,
     },
     /// The bootloader, and how MCUboot updates.
+    #[command(alias = "bootloader-info")]
     Bootloader {
         /// Ask this instead, for example `mode`.
         #[arg(long, value_name = "NAME")]
@@ -126,17 +124,25 @@ pub(super) enum Time {
 #[derive(Debug, Subcommand)]
 pub(super) enum ImageCommand {
     /// Every image on the device.
+    #[command(aliases = ["get-state", "state-read"])]
     List,
     /// Put an image into the slot that is not running. An upload that broke off goes on.
     Upload {
-        /// The image.
+        /// The image, `-` for standard input.
         file: PathBuf,
         /// Image number on the device.
-        #[arg(long, value_name = "N", default_value_t = 0)]
+        #[arg(long, alias = "image-id", value_name = "N", default_value_t = 0)]
         image_number: u32,
         /// Let the device refuse a version that is not newer.
         #[arg(long)]
         upgrade_only: bool,
+        /// The whole file must hash to this SHA-256.
+        #[arg(long, alias = "checksum", value_name = "HEX", value_parser = sha256)]
+        sha256: Option<[u8; 32]>,
+        /// What the file must be. With `any` nothing is checked on this machine: whether it is fit to run is up to the
+        /// bootloader.
+        #[arg(long, value_enum, default_value_t)]
+        format: FileFormat,
     },
     /// Boot an image once at the next reset; it stays if it is confirmed.
     Test {
@@ -154,10 +160,14 @@ pub(super) enum ImageCommand {
     /// Erase a slot.
     Erase {
         /// The slot, counted over all images; without it the one that is not running.
-        #[arg(long, value_name = "N")]
+        #[arg(value_name = "SLOT")]
+        at: Option<u32>,
+        /// The same.
+        #[arg(long, value_name = "N", conflicts_with = "at", hide = true)]
         slot: Option<u32>,
     },
     /// The slots and their sizes.
+    #[command(alias = "slot-info")]
     Slots,
 }
 
@@ -165,8 +175,10 @@ pub(super) enum ImageCommand {
 #[derive(Debug, Subcommand)]
 pub(super) enum Stat {
     /// Names of the device's statistics.
+    #[command(alias = "list-groups")]
     List,
     /// Every entry of one, or of all.
+    #[command(aliases = ["get", "fetch-all"])]
     Show {
         /// Its name; without it all.
         name: Option<String>,
@@ -208,7 +220,20 @@ pub(super) enum Settings {
     Save {
         /// Save this part of the tree alone.
         name: Option<String>,
+        /// The same.
+        #[arg(long = "name", value_name = "NAME", conflicts_with = "name", hide = true)]
+        part: Option<String>,
     },
+}
+
+/// What a file to upload must be.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(super) enum FileFormat {
+    /// An MCUboot image whose structure and hash hold.
+    #[default]
+    Mcuboot,
+    /// Anything.
+    Any,
 }
 
 /// What a setting's value is.
@@ -230,6 +255,7 @@ pub(super) enum ValueType {
 #[derive(Debug, Subcommand)]
 pub(super) enum Fs {
     /// Get a file from the device.
+    #[command(alias = "download")]
     Get {
         /// Its path on the device.
         remote: String,
@@ -237,6 +263,7 @@ pub(super) enum Fs {
         local: Option<PathBuf>,
     },
     /// Put a file onto the device and compare what is there.
+    #[command(alias = "upload")]
     Put {
         /// The file, `-` for standard input.
         local: PathBuf,
@@ -244,17 +271,22 @@ pub(super) enum Fs {
         remote: String,
     },
     /// Length of a file on the device.
+    #[command(alias = "read-size")]
     Status {
         /// Its path on the device.
         remote: String,
     },
     /// Hash or checksum of a file on the device.
+    #[command(aliases = ["checksum", "get-hash"])]
     Hash {
         /// Its path on the device.
         remote: String,
         /// Which one, for example sha256 or crc32; without it the device's default.
-        #[arg(long = "type", value_name = "NAME")]
+        #[arg(value_name = "TYPE")]
         kind: Option<String>,
+        /// The same.
+        #[arg(long = "type", value_name = "NAME", conflicts_with = "kind", hide = true)]
+        named: Option<String>,
         /// Where to begin, in bytes.
         #[arg(long, value_name = "BYTES")]
         offset: Option<u64>,
@@ -263,6 +295,7 @@ pub(super) enum Fs {
         length: Option<u64>,
     },
     /// Hashes and checksums that the device has.
+    #[command(aliases = ["supported-checksums", "get-supported-hash-types"])]
     HashTypes,
     /// Have the device close the file that it holds open.
     Close,
@@ -274,6 +307,7 @@ pub(super) enum Enumeration {
     /// How many groups the device has.
     Count,
     /// Numbers of the groups.
+    #[command(aliases = ["list-groups", "get-supported-groups"])]
     List,
     /// One group.
     Show {
@@ -282,6 +316,7 @@ pub(super) enum Enumeration {
         index: u32,
     },
     /// Names of the groups, and how many commands each has.
+    #[command(aliases = ["show-group-details", "get-group-details"])]
     Details {
         /// Of these groups alone: numbers, or names as in this command.
         #[arg(value_parser = group_number)]
@@ -301,19 +336,6 @@ pub(super) enum Zephyr {
 pub(super) enum RawOp {
     Read,
     Write,
-}
-
-/// A command with everything read and checked that this machine has to give.
-#[derive(Debug)]
-pub(super) enum Prepared<'a> {
-    Plain(&'a Group),
-    SetTime(String),
-    Upload { image: Box<Image>, image_number: u32, upgrade_only: bool },
-    SetState { hash: Option<Vec<u8>>, confirm: bool, force: bool },
-    WriteSetting { name: &'a str, value: Vec<u8> },
-    Put { data: Vec<u8>, remote: String },
-    Get { remote: &'a str, local: PathBuf },
-    Raw(RawRequest),
 }
 
 impl Group {
@@ -369,136 +391,6 @@ impl Group {
             _ => ": the device may have done what was asked, or not",
         }
     }
-
-    /// Reads and checks everything before the device is touched.
-    pub(super) fn prepare(&self, json: bool) -> Result<Prepared<'_>, Cause> {
-        Ok(match self {
-            Self::Os(Os::Time(Time::Set { when, local })) => {
-                Prepared::SetTime(time(when.as_deref(), *local)?)
-            }
-            Self::Image(ImageCommand::Upload { file, image_number, upgrade_only }) => Prepared::Upload {
-                image: Box::new(Image::load(file)?),
-                image_number: *image_number,
-                upgrade_only: *upgrade_only,
-            },
-            Self::Image(ImageCommand::Test { image }) => {
-                Prepared::SetState { hash: Some(hash(image)?), confirm: false, force: false }
-            }
-            Self::Image(ImageCommand::Confirm { image, force }) => {
-                let hash = image.as_deref().map(hash).transpose()?;
-                Prepared::SetState { hash, confirm: true, force: *force }
-            }
-            Self::Settings(Settings::Write { name, value, kind }) => {
-                Prepared::WriteSetting { name, value: kind.bytes(value)? }
-            }
-            Self::Fs(Fs::Put { local, remote }) => {
-                Prepared::Put { data: read(local)?, remote: target(local, remote)? }
-            }
-            Self::Fs(Fs::Get { remote, local }) => {
-                let name = || remote.rsplit('/').next().filter(|name| !name.is_empty()).map(PathBuf::from);
-                let local = local.clone().or_else(name).ok_or_else(|| {
-                    usage(
-                        "cli.no_file_name",
-                        format!("expected a path of a file, got {remote:?}"),
-                        "give a path to write to",
-                    )
-                })?;
-                if json && local == Path::new("-") {
-                    let message = "expected a file to write to with --json, got standard output";
-                    return Err(usage("cli.two_outputs", message, "name a file, or leave out --json"));
-                }
-                Prepared::Get { remote, local }
-            }
-            Self::Raw { op, group, command, data, repeat } => {
-                Prepared::Raw(raw((*op, *group, *command), data, *repeat)?)
-            }
-            _ => Prepared::Plain(self),
-        })
-    }
-}
-
-fn usage(code: &'static str, message: impl Into<String>, help: &str) -> Cause {
-    Cause::new(Class::Plan, code, message, help)
-}
-
-fn raw((op, group, command): (RawOp, u16, u8), data: &str, repeat: bool) -> Result<RawRequest, Cause> {
-    let help = "write it as JSON, {\"d\": \"hi\"}, with {\"$bytes\": \"HEX\"} for byte strings, or as CBOR in hexadecimal";
-    let payload = payload_from_text(data).map_err(|error| usage("cli.bad_data", error.to_string(), help))?;
-    let (op, safe) = match op {
-        RawOp::Read => (Op::Read, true),
-        RawOp::Write => (Op::Write, repeat),
-    };
-    let repeat = if safe { Repeat::Safe } else { Repeat::Once };
-    RawRequest::from_parts(RequestId { op, group, command }, repeat, payload)
-        .map_err(|error| usage("cli.bad_data", error.to_string(), "send less"))
-}
-
-/// A time as the device takes it. Milliseconds are left out: older servers refuse more than that, and setting a clock over
-/// this protocol is no better than a second anyway.
-fn time(when: Option<&str>, local: bool) -> Result<String, Cause> {
-    let shown =
-        |time: DateTime<Utc>| if local { time.with_timezone(&Local).naive_local() } else { time.naive_utc() };
-    let time = match when {
-        None => shown(Utc::now()),
-        Some(text) => match DateTime::parse_from_rfc3339(text) {
-            Ok(time) => shown(time.to_utc()),
-            Err(_) => text.parse::<NaiveDateTime>().map_err(|error| {
-                let message = format!("expected a time, got {text:?}: {error}");
-                usage(
-                    "cli.bad_time",
-                    message,
-                    "write it as 2026-11-25T20:52:29, or with a zone: 2026-11-25T20:52:29Z",
-                )
-            })?,
-        },
-    };
-    Ok(time.format("%Y-%m-%dT%H:%M:%S").to_string())
-}
-
-/// The hash of an image: the text itself, or that of the image in the file.
-fn hash(text: &str) -> Result<Vec<u8>, Cause> {
-    match hex::decode(text) {
-        Ok(hash) if matches!(hash.len(), 32 | 48 | 64) => Ok(hash),
-        _ if Path::new(text).exists() => Ok(Image::load(Path::new(text))?.hash().to_vec()),
-        _ => Err(usage(
-            "cli.bad_hash",
-            format!("expected a hash of 64, 96 or 128 hexadecimal digits, or a file, got {text:?}"),
-            "`image list` shows the hashes of the device's images",
-        )),
-    }
-}
-
-fn read(local: &Path) -> Result<Vec<u8>, Cause> {
-    let failed = |error: std::io::Error| {
-        let message = format!("expected to read {}, but {error}", local.display());
-        Cause::new(Class::Station, "station.cannot_read", message, "check the path and its rights")
-    };
-    let mut data = Vec::new();
-    if local == Path::new("-") {
-        std::io::stdin().take(MAX_FILE + 1).read_to_end(&mut data).map_err(failed)?;
-    } else {
-        std::fs::File::open(local)
-            .and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut data))
-            .map_err(failed)?;
-    }
-    if data.len() as u64 > MAX_FILE {
-        let message = format!("expected at most {MAX_FILE} bytes, {} has more", local.display());
-        return Err(usage("cli.file_too_large", message, "no device's file system holds that much"));
-    }
-    Ok(data)
-}
-
-/// The path on the device, with the file's name where it is a folder's.
-fn target(local: &Path, remote: &str) -> Result<String, Cause> {
-    if !remote.ends_with('/') {
-        return Ok(remote.to_owned());
-    }
-    let name = local.file_name().filter(|_| local != Path::new("-")).and_then(|name| name.to_str());
-    let name = name.ok_or_else(|| {
-        let message = format!("expected the path of a file on the device, got the folder {remote}");
-        usage("cli.no_file_name", message, "give the whole path on the device")
-    })?;
-    Ok(format!("{remote}{name}"))
 }
 
 /// A group's number, or its name on the command line.
@@ -519,72 +411,19 @@ fn group_number(text: &str) -> Result<u16, String> {
     })
 }
 
+/// A SHA-256 as `sha256sum` prints it.
+pub(in crate::cli) fn sha256(text: &str) -> Result<[u8; 32], String> {
+    let mut hash = [0; 32];
+    match hex::decode_to_slice(text, &mut hash) {
+        Ok(()) => Ok(hash),
+        Err(_) => Err("expected 64 hexadecimal digits, as `sha256sum` prints them".to_owned()),
+    }
+}
+
 fn boot_mode(text: &str) -> Result<u8, String> {
     match text {
         "normal" => Ok(0),
         "bootloader" => Ok(1),
         _ => text.parse().map_err(|_| "expected normal, bootloader, or a number from 0 to 255".to_owned()),
-    }
-}
-
-impl ValueType {
-    fn bytes(self, text: &str) -> Result<Vec<u8>, Cause> {
-        let bytes = match self {
-            Self::Text => Some(text.as_bytes().to_vec()),
-            Self::Hex => hex::decode(text).ok(),
-            Self::U8 => text.parse::<u8>().ok().map(|value| value.to_le_bytes().to_vec()),
-            Self::U16 => text.parse::<u16>().ok().map(|value| value.to_le_bytes().to_vec()),
-            Self::U32 => text.parse::<u32>().ok().map(|value| value.to_le_bytes().to_vec()),
-            Self::U64 => text.parse::<u64>().ok().map(|value| value.to_le_bytes().to_vec()),
-            Self::I8 => text.parse::<i8>().ok().map(|value| value.to_le_bytes().to_vec()),
-            Self::I16 => text.parse::<i16>().ok().map(|value| value.to_le_bytes().to_vec()),
-            Self::I32 => text.parse::<i32>().ok().map(|value| value.to_le_bytes().to_vec()),
-            Self::I64 => text.parse::<i64>().ok().map(|value| value.to_le_bytes().to_vec()),
-        };
-        let name = self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
-        bytes.ok_or_else(|| {
-            let message = format!("expected a value of type {name}, got {text:?}");
-            usage("cli.bad_value", message, "say with --type what the value is")
-        })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn values_become_the_bytes_that_the_application_keeps() {
-        let bytes = |kind: ValueType, text: &str| kind.bytes(text).ok();
-        assert_eq!(bytes(ValueType::Text, "ab"), Some(b"ab".to_vec()));
-        assert_eq!(bytes(ValueType::Hex, "00Ff"), Some(vec![0, 0xff]));
-        assert_eq!(bytes(ValueType::U32, "258"), Some(vec![2, 1, 0, 0]));
-        assert_eq!(bytes(ValueType::I16, "-2"), Some(vec![0xfe, 0xff]));
-        for (kind, wrong) in
-            [(ValueType::Hex, "0"), (ValueType::U8, "256"), (ValueType::U8, "-1"), (ValueType::I64, "")]
-        {
-            assert_eq!(kind.bytes(wrong).unwrap_err().code, "cli.bad_value", "{wrong}");
-        }
-    }
-
-    #[test]
-    fn times_are_told_in_utc_unless_they_have_no_zone() {
-        let at = |text: &str| time(Some(text), false).ok();
-        assert_eq!(at("2026-11-25T20:52:29+02:00").as_deref(), Some("2026-11-25T18:52:29"));
-        assert_eq!(at("2026-11-25T20:52:29.5").as_deref(), Some("2026-11-25T20:52:29"));
-        assert_eq!(at("yesterday"), None);
-    }
-
-    #[test]
-    fn a_folder_on_the_device_takes_the_files_name() {
-        assert_eq!(target(Path::new("a/b.txt"), "/lfs1/").as_deref().ok(), Some("/lfs1/b.txt"));
-        assert_eq!(target(Path::new("a/b.txt"), "/lfs1/c").as_deref().ok(), Some("/lfs1/c"));
-        assert!(target(Path::new("-"), "/lfs1/").is_err());
-    }
-
-    #[test]
-    fn hashes_have_the_length_of_one() {
-        assert_eq!(hash(&"ab".repeat(32)).ok(), Some(vec![0xab; 32]));
-        assert_eq!(hash("abcd").unwrap_err().code, "cli.bad_hash");
     }
 }

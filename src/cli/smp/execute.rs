@@ -1,16 +1,16 @@
 //! What each command asks the device, and what becomes of the answer.
 
-use std::io::Write;
 use std::time::Duration;
 
 use ciborium::Value;
 use serde_json::json;
 
-use super::commands::{Enumeration, Fs, Group, ImageCommand, Os, Prepared, Settings, Stat, Time, Zephyr};
-use super::files;
+use super::commands::{Enumeration, Fs, Group, ImageCommand, Os, Settings, Stat, Time, Zephyr};
+use super::files::{self, Terminal};
+use super::prepare::Prepared;
 use super::show::{self, Told, line, lines};
 use crate::cause::{Cause, Class};
-use crate::client::{Client, ClientError, UploadRequest};
+use crate::client::{Client, ClientError};
 use crate::exit::Exit;
 use crate::smp::errors::ResponseError;
 use crate::smp::message::enumeration::{CountGroups, GroupDetails, ListGroups, SingleGroup};
@@ -47,7 +47,7 @@ const INFORMATION: [(&str, &str); 9] = [
 pub(super) async fn execute(
     client: &mut Client,
     command: Prepared<'_>,
-    out: &mut dyn Write,
+    terminal: &mut Terminal<'_>,
 ) -> Result<Told, Cause> {
     match command {
         Prepared::Plain(Group::Os(command)) => os(client, command).await,
@@ -65,16 +65,15 @@ pub(super) async fn execute(
             ask(client, &SetDateTime { datetime: datetime.clone() }).await?;
             Ok(Told::new(format!("clock set to {datetime}"), json!({ "datetime": datetime })))
         }
-        Prepared::Upload { image, image_number, upgrade_only } => {
-            files::upload(client, &image, UploadRequest { image_number, upgrade_only }).await
-        }
+        Prepared::Answers => answers(client).await,
+        Prepared::Upload { file, request } => files::upload(client, file, request, terminal).await,
         Prepared::SetState { hash, confirm, force } => set_state(client, hash, confirm, force).await,
         Prepared::WriteSetting { name, value } => {
             ask(client, &WriteSetting { name: name.to_owned(), val: value }).await?;
             Ok(Told::done("written; `settings save` keeps it over a reset"))
         }
-        Prepared::Put { data, remote } => files::put(client, &data, &remote).await,
-        Prepared::Get { remote, local } => files::get(client, remote, &local, out).await,
+        Prepared::Put { data, remote } => files::put(client, &data, &remote, terminal).await,
+        Prepared::Get { remote, local } => files::get(client, remote, &local, terminal).await,
         Prepared::Raw(request) => raw(client, request).await,
         // These are prepared above.
         Prepared::Plain(Group::Raw { .. }) => Err(unprepared()),
@@ -101,6 +100,17 @@ async fn ask<R: Request>(client: &mut Client, request: &R) -> Result<R::Response
 async fn slow<R: Request>(client: &mut Client, request: &R) -> Result<R::Response, Cause> {
     let timeout = client.options().timeout.unwrap_or(SLOW);
     client.request_within(request, timeout).await.map_err(Cause::from)
+}
+
+/// Whether the device answers, and how soon.
+async fn answers(client: &mut Client) -> Result<Told, Cause> {
+    let start = tokio::time::Instant::now();
+    client.echo("flashfleet".to_owned()).await?;
+    let ms = (start.elapsed().as_secs_f64() * 1e6).round() / 1e3;
+    Ok(Told::new(
+        format!("the device answers, after {ms:.1} ms"),
+        json!({ "answers": true, "round_trip_ms": ms }),
+    ))
 }
 
 async fn os(client: &mut Client, command: &Os) -> Result<Told, Cause> {
@@ -180,8 +190,8 @@ async fn bootloader(client: &mut Client, query: Option<&str>) -> Result<Told, Ca
 async fn image(client: &mut Client, command: &ImageCommand) -> Result<Told, Cause> {
     Ok(match command {
         ImageCommand::List => show::images(&ask(client, &ListImages {}).await?),
-        ImageCommand::Erase { slot } => {
-            slow(client, &Erase { slot: *slot }).await?;
+        ImageCommand::Erase { at, slot } => {
+            slow(client, &Erase { slot: at.or(*slot) }).await?;
             Told::done("erased")
         }
         ImageCommand::Slots => show::slots(&ask(client, &SlotInfo {}).await?),
@@ -273,8 +283,8 @@ async fn settings(client: &mut Client, command: &Settings) -> Result<Told, Cause
             slow(client, &LoadSettings {}).await?;
             Told::done("loaded")
         }
-        Settings::Save { name } => {
-            slow(client, &SaveSettings { name: name.clone() }).await?;
+        Settings::Save { name, part } => {
+            slow(client, &SaveSettings { name: name.clone().or_else(|| part.clone()) }).await?;
             Told::done("saved")
         }
     })
@@ -287,8 +297,9 @@ async fn fs(client: &mut Client, command: &Fs) -> Result<Told, Cause> {
             let length = ask(client, &FileStatus { name: remote.clone() }).await?.len;
             Told::new(format!("{length} bytes"), json!({ "remote": remote, "bytes": length }))
         }
-        Fs::Hash { remote, kind, offset, length } => {
-            let request = FileHash { name: remote.clone(), kind: kind.clone(), off: *offset, len: *length };
+        Fs::Hash { remote, kind, named, offset, length } => {
+            let kind = kind.clone().or_else(|| named.clone());
+            let request = FileHash { name: remote.clone(), kind, off: *offset, len: *length };
             let hash = slow(client, &request).await?;
             let text = format!("{}  {} of {} bytes", hash.output, line(&hash.kind), hash.len);
             let json = json!({

@@ -2,21 +2,31 @@
 
 use std::io::Write;
 use std::path::Path;
-use std::sync::Arc;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
 
+use super::prepare::Firmware;
 use super::show::Told;
 use crate::cause::Cause;
 use crate::client::{Client, ReceivedFile, UploadRequest};
-use crate::image::Image;
 
 /// Drawn at most this often per second.
 const REFRESH_HZ: u8 = 10;
 
-/// A bar on standard error; nothing where that is no terminal.
-fn bar(total: u64) -> ProgressBar {
+/// Where it is told how far a command is, and what it brings.
+pub(super) struct Terminal<'a> {
+    /// Standard output.
+    pub(super) out: &'a mut dyn Write,
+    /// Show no progress.
+    pub(super) quiet: bool,
+}
+
+/// A bar on standard error; nothing where that is no terminal, or nobody wants one.
+fn bar(total: u64, quiet: bool) -> ProgressBar {
+    if quiet {
+        return ProgressBar::hidden();
+    }
     let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr_with_hz(REFRESH_HZ));
     let template = "[{wide_bar}] {bytes}/{total_bytes}  {bytes_per_sec}  {eta}";
     bar.with_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()))
@@ -24,32 +34,33 @@ fn bar(total: u64) -> ProgressBar {
 
 pub(super) async fn upload(
     client: &mut Client,
-    image: &Image,
+    file: Firmware,
     request: UploadRequest,
+    terminal: &Terminal<'_>,
 ) -> Result<Told, Cause> {
-    let bar = bar(image.bytes().len() as u64);
+    let bar = bar(file.bytes.len() as u64, terminal.quiet);
     let progress = {
         let bar = bar.clone();
         move |done, _total| bar.set_position(done)
     };
-    let bytes = Arc::clone(image.bytes());
-    let uploaded = client.upload(bytes, *image.file_sha256(), image.hash(), request, progress).await;
+    let Firmware { bytes, sha256, hash, version, .. } = file;
+    let uploaded = client.upload(bytes, sha256, &hash, request, progress).await;
     bar.finish_and_clear();
     let uploaded = uploaded.map_err(Cause::from)?;
     let figures = &uploaded.figures;
     let mut text = format!(
-        "uploaded {} bytes in {:.1} s, {:.0} bytes/s: {}\n",
+        "uploaded {} bytes in {:.1} s, {:.0} bytes/s{}\n",
         figures.bytes,
         figures.duration_s,
         figures.bytes_per_s,
-        hex::encode(image.hash())
+        if hash.is_empty() { String::new() } else { format!(": {}", hex::encode(&hash)) }
     );
     for note in &uploaded.notes {
         text += &format!("note: {note}\n");
     }
     let json = json!({
-        "hash": hex::encode(image.hash()),
-        "version": image.version(),
+        "hash": (!hash.is_empty()).then(|| hex::encode(&hash)),
+        "version": version,
         "bytes": figures.bytes,
         "duration_s": figures.duration_s,
         "bytes_per_s": figures.bytes_per_s,
@@ -59,8 +70,13 @@ pub(super) async fn upload(
     Ok(Told::new(text, json))
 }
 
-pub(super) async fn put(client: &mut Client, data: &[u8], remote: &str) -> Result<Told, Cause> {
-    let bar = bar(data.len() as u64);
+pub(super) async fn put(
+    client: &mut Client,
+    data: &[u8],
+    remote: &str,
+    terminal: &Terminal<'_>,
+) -> Result<Told, Cause> {
+    let bar = bar(data.len() as u64, terminal.quiet);
     let put = client.put_file(remote, data, |done| bar.set_position(done)).await;
     bar.finish_and_clear();
     let put = put.map_err(Cause::from)?;
@@ -82,15 +98,15 @@ pub(super) async fn get(
     client: &mut Client,
     remote: &str,
     local: &Path,
-    out: &mut dyn Write,
+    terminal: &mut Terminal<'_>,
 ) -> Result<Told, Cause> {
-    let bar = bar(0);
+    let bar = bar(0, terminal.quiet);
     let progress = |done, total| {
         bar.set_length(total);
         bar.set_position(done);
     };
     if local == Path::new("-") {
-        let got = client.get_file(remote, |data| out.write_all(data), progress).await;
+        let got = client.get_file(remote, |data| terminal.out.write_all(data), progress).await;
         bar.finish_and_clear();
         got.map_err(Cause::from)?;
         return Ok(Told::new("", json!({})));

@@ -5,8 +5,9 @@ use std::time::Duration;
 use semver::VersionReq;
 
 use crate::cause::{Cause, Class};
+use crate::flow::facts::Place;
 use crate::flow::proof::short_hash;
-use crate::flow::slots::{active, no_running_image};
+use crate::flow::slots::{active, no_running_image, primary};
 use crate::report::StepDetail;
 use crate::smp::Time;
 use crate::smp::message::image::ImageState;
@@ -37,8 +38,10 @@ impl VerifyStep {
         self.version.is_some() || self.hash.is_some() || self.confirmed.is_some()
     }
 
-    fn check(&self, state: &ImageState, image_number: u32) -> Result<(), Cause> {
-        let running = active(state, image_number).ok_or_else(|| no_running_image(state, image_number))?;
+    fn check(&self, state: &ImageState, image_number: u32, place: Place) -> Result<(), Cause> {
+        let running = active(state, image_number)
+            .or_else(|| (place == Place::Bootloader).then(|| primary(state, image_number)).flatten())
+            .ok_or_else(|| no_running_image(state, image_number))?;
         let unmet = |what: &str, expected: String, actual: String| {
             Cause::new(
                 Class::Device,
@@ -81,7 +84,7 @@ impl StepMachine for VerifyStep {
             },
             Some(Outcome::State(state)) => {
                 facts.note_state(state.clone());
-                if let Err(cause) = self.check(&state, facts.main_image()) {
+                if let Err(cause) = self.check(&state, facts.main_image(), facts.place) {
                     return Turn::broke(cause);
                 }
                 match &self.echo {

@@ -1,5 +1,6 @@
 //! How a simulated device stops, vanishes and boots.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Device, Power};
@@ -10,6 +11,9 @@ use crate::sim::next_boot::NextBoot;
 use crate::sim::spec::BootMode;
 use crate::sim::uart::Wire;
 use crate::smp::Time;
+
+/// What keeps MCUboot in its recovery (Zephyr, `BOOT_MODE_TYPE_BOOTLOADER` in `retention/bootmode.h`).
+const BOOT_MODE_BOOTLOADER: u8 = 1;
 
 /// Shortest boot, so that firmware that resets at once does not do so without end in no time.
 const MIN_BOOT: Duration = Duration::from_millis(10);
@@ -48,11 +52,17 @@ impl Device {
         if self.spec.leaves_in_reset() {
             self.vanish(None);
         }
+        if self.stays_in_recovery() {
+            return;
+        }
         let boot = if self.fault.ignore_swap && self.flash.swap_type() != SwapType::Revert {
             self.flash.boot_without_update()
         } else {
             self.flash.boot(self.spec.no_downgrade)
         };
+        if boot.started.is_none() && self.spec.recovery.as_ref().is_some_and(|it| it.no_application) {
+            return self.start_recovery();
+        }
         let on_test = self.runs_an_update();
         self.behaviour = match boot.started {
             None => Behaviour::Hangs,
@@ -69,6 +79,26 @@ impl Device {
         self.log("*** Booting MCUboot v2.3.0 ***\r\n");
     }
 
+    /// Whether the boot mode that the application left keeps the bootloader in its recovery. It looks there before it looks
+    /// at the slots (MCUboot `boot/zephyr/main.c`).
+    fn stays_in_recovery(&mut self) -> bool {
+        let asked = self.boot_mode.take() == Some(BOOT_MODE_BOOTLOADER);
+        self.recovery = None;
+        let stays = asked && self.spec.recovery.as_ref().is_some_and(|it| it.boot_mode);
+        if stays {
+            self.start_recovery();
+        }
+        stays
+    }
+
+    fn start_recovery(&mut self) {
+        self.recovery = self.spec.recovery.as_ref().map(|it| Arc::new(it.over(&self.spec)));
+        self.power = Power::Booting;
+        let bootloader = Duration::from_millis(self.spec.boot_ms).max(MIN_BOOT);
+        self.changes_at = Some(self.now + bootloader);
+        self.log("*** Booting MCUboot v2.3.0 ***\r\n");
+    }
+
     /// Whether what runs is on test; where there is no test, whether it is another image than the first.
     fn runs_an_update(&self) -> bool {
         match self.spec.mode {
@@ -78,6 +108,10 @@ impl Device {
     }
 
     pub(super) fn booted(&mut self) {
+        if self.recovery.is_some() {
+            self.power = Power::Recovery;
+            return;
+        }
         match self.behaviour {
             Behaviour::Normal if !self.wedged => self.power = Power::Running,
             Behaviour::Normal | Behaviour::Mute => self.power = Power::Mute,

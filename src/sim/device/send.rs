@@ -24,6 +24,7 @@ impl Device {
             self.reset_answers += 1;
             lost |= self.fault.lose_reset_answer && self.reset_answers == 1;
             if !self.fault.ignore_reset {
+                self.boot_mode = effects.boot_mode;
                 self.reset_at = Some(self.now + Duration::from_millis(self.spec.reset_ms));
             }
         }

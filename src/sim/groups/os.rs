@@ -117,8 +117,12 @@ pub(in crate::sim) fn os(
             let format = Body::read(payload)?.text("format")?.unwrap_or_default();
             answer.text("output", &information(spec, &format)?);
         }
-        // A core command: what cannot be read is ignored. Where to boot into (`boot_mode`) is not simulated.
-        (Op::Write, 5) => return Ok(Effects { reset: true, ..Effects::default() }),
+        // A core command: what cannot be read is ignored.
+        (Op::Write, 5) => {
+            let mode = Body::read(payload).ok().and_then(|body| body.u32("boot_mode").ok().flatten());
+            let boot_mode = mode.and_then(|mode| u8::try_from(mode).ok());
+            return Ok(Effects { reset: true, boot_mode, ..Effects::default() });
+        }
         (Op::Read, 6) if spec.params => {
             answer.number("buf_size", spec.buf_size.into());
             answer.number("buf_count", spec.buf_count.into());

@@ -50,6 +50,8 @@ pub(in crate::sim) struct Effects {
     pub(in crate::sim) written: u64,
     /// The device is to reset.
     pub(in crate::sim) reset: bool,
+    /// What to boot into, retained over the reset.
+    pub(in crate::sim) boot_mode: Option<u8>,
     /// The last chunk of an upload was written.
     pub(in crate::sim) upload_done: bool,
 }

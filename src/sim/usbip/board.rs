@@ -127,6 +127,9 @@ impl Board {
                 let until = waits.map(|waits| device.boot_started() + waits);
                 match until.filter(|until| device.power() == Power::Booting && now < *until) {
                     Some(until) => (device.session(), Role::Bootloader, Some(cell.epoch + until)),
+                    None if device.is_in_recovery() && waits.is_some() => {
+                        (device.session(), Role::Bootloader, None)
+                    }
                     None if device.is_present() => {
                         let updated = self.spec.updated.is_some() && device.flash().is_updated();
                         (device.session(), Role::Application { updated }, None)

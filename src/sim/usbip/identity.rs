@@ -11,7 +11,7 @@ pub(super) enum Role {
         /// Another image runs than the first one.
         updated: bool,
     },
-    /// Its bootloader: one silent port.
+    /// Its bootloader: one port, silent unless it stays in its recovery.
     Bootloader,
 }
 

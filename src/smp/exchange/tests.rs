@@ -354,3 +354,55 @@ fn requests_that_no_message_can_hold_are_refused() {
     let answer = RequestId { op: Op::ReadResponse, ..id };
     assert!(RawRequest::from_parts(answer, Repeat::Safe, Vec::new()).is_err());
 }
+
+#[test]
+fn numbers_do_not_run_out_on_a_link_that_loses_many_messages() {
+    let mut exchange = exchange();
+    let mut now = at(0);
+    // A hundred requests each second, of which every fourth, or the answer to it, gets lost once. All is answered.
+    for round in 0..6000_u32 {
+        now += SECOND / 100;
+        let ticket = exchange.submit(now, params(), POLICY);
+        let message = exchange.poll_transmit(now).unwrap_or_else(|| panic!("{round}: no number is free"));
+        if round % 4 == 0 {
+            assert!(exchange.repeat(ticket));
+            assert_eq!(exchange.poll_transmit(now), Some(message.clone()), "{round}");
+        }
+        assert_eq!(exchange.handle_message(now, &answer_to(&message, b"\xa0")), Received::Answer);
+        while exchange.poll_outcome().is_some() {}
+    }
+}
+
+#[test]
+fn number_of_what_the_server_has_passed_is_kept_for_a_late_copy_only() {
+    let mut exchange = exchange();
+    let once = Policy { retries: 0, ..POLICY };
+    exchange.submit(at(0), params(), once);
+    let lost = exchange.poll_transmit(at(0)).expect("a message");
+    exchange.handle_timeout(at(1));
+    assert!(exchange.poll_outcome().is_some_and(|(_, outcome)| outcome.is_err()));
+    // Whatever is sent later and answered: the server was there before.
+    exchange.submit(at(2), params(), once);
+    let next = exchange.poll_transmit(at(2)).expect("a message");
+    assert_eq!(exchange.handle_message(at(2), &answer_to(&next, b"\xa0")), Received::Answer);
+    assert_eq!(exchange.handle_message(at(2), &answer_to(&lost, b"\xa0")), Received::Late, "the network was slow");
+    // A second later nothing is known of it any more.
+    exchange.submit(at(3), params(), once);
+    assert!(exchange.poll_transmit(at(3)).is_some());
+    assert_eq!(exchange.handle_message(at(3), &answer_to(&lost, b"\xa0")), Received::Foreign);
+}
+
+#[test]
+fn answer_to_what_was_sent_before_passes_nothing() {
+    let mut exchange = exchange();
+    let first = exchange.submit(at(0), params(), POLICY);
+    let message = exchange.poll_transmit(at(0)).expect("a message");
+    let second = exchange.submit(at(0), echo("x"), POLICY);
+    let lost = exchange.poll_transmit(at(0)).expect("a message");
+    assert!(exchange.cancel(at(0), second));
+    // The first is sent again after the second; the answer may well be to its first sending.
+    assert!(exchange.repeat(first));
+    exchange.poll_transmit(at(0)).expect("the repeat");
+    assert_eq!(exchange.handle_message(at(0), &answer_to(&message, b"\xa0")), Received::Answer);
+    assert_eq!(exchange.handle_message(at(25), &answer_to(&lost, &echoed("x"))), Received::Late);
+}

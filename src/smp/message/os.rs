@@ -137,6 +137,19 @@ impl Request for BootloaderInfo {
     type Response = BootloaderInfoResponse;
 }
 
+/// Console echo control (command 1), asked without changing anything. Zephyr's server does not have it. MCUboot's serial
+/// recovery answers it with success, whatever it asks, in every version (`boot_serial.c`, `NMGR_ID_CONS_ECHO_CTRL`): that
+/// tells one from the other.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct ConsoleEcho {}
+
+impl Request for ConsoleEcho {
+    const OP: Op = Op::Read;
+    const GROUP: u16 = group::OS;
+    const COMMAND: u8 = 1;
+    type Response = Empty;
+}
+
 /// Task statistics (command 2).
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct TaskStatistics {}

@@ -80,8 +80,8 @@ struct Seen<'a> {
     model: Model,
     /// The speed of the wire, where it is what the answers' pace allows.
     wire: Option<f64>,
-    /// Answers came no faster than every so many seconds, however many chunks were in flight.
-    queued: Option<f64>,
+    /// Answers came no faster, however many chunks were in flight.
+    queued: bool,
     /// The round trip was measured, not only what it is at most.
     trip_known: bool,
     /// Answers came so many times slower than the model has them: gaps on the wire, a busy machine.
@@ -111,12 +111,13 @@ impl<'a> Seen<'a> {
         let besides = (trip - request - answer).max(0.0);
         let quick = conditions.quick_trip?.as_secs_f64().min(besides);
         let handling = besides - quick;
+        // So many times later than the round trip alone would have them.
+        let late = interval(&deep) * to_f64(deep.in_flight) / trip;
         let margin = if deep.in_flight < conditions.window { QUEUED } else { QUEUED_AT_LIMIT };
-        let queued = (deep.in_flight > 1 && interval(&deep) * to_f64(deep.in_flight) > trip * margin)
-            .then(|| interval(&deep));
-        let busy_wire = request >= BUSY * interval(&steady);
-        let serial =
-            queued.filter(|_| !busy_wire).map_or(0.0, |queued| (queued - handling - answer).max(0.0));
+        let queued = deep.in_flight > 1 && late > margin;
+        // Then the server's own time for a message is known too, where it is not the wire that is waited for.
+        let served = deep.in_flight > 1 && late > QUEUED && request < BUSY * interval(&steady);
+        let serial = if served { (interval(&deep) - handling - answer).max(0.0) } else { 0.0 };
         let data = to_f64(steady.bytes) / f64::from(steady.answers);
         if chunk == 0 || data <= 0.0 {
             return None;
@@ -165,16 +166,13 @@ impl<'a> Seen<'a> {
             return (Bottleneck::Unknown, None);
         }
         let full = self.steady.in_flight >= self.conditions.window;
-        if self.queued.is_some() || !full {
-            return match self.queued {
-                // Less of what any message takes, where messages are longer.
-                Some(_) if self.wire.is_some() => {
-                    (Bottleneck::Device, self.longer_messages().map(|(_, remedy)| remedy))
-                }
-                Some(_) => (Bottleneck::LinkOrDevice, self.longer_messages().map(|(_, remedy)| remedy)),
-                None if lossy => (Bottleneck::Loss, None),
-                None => (Bottleneck::Unknown, None),
-            };
+        let busy = if self.wire.is_some() { Bottleneck::Device } else { Bottleneck::LinkOrDevice };
+        if self.queued {
+            // Less of what any message takes, where messages are longer.
+            return (busy, self.longer_messages().map(|(_, remedy)| remedy));
+        }
+        if !full {
+            return (if lossy { Bottleneck::Loss } else { Bottleneck::Unknown }, None);
         }
         let rate = |remedy: &Remedy| remedy.bytes_per_s.unwrap_or(f64::INFINITY);
         let more = [self.more_in_flight(), self.longer_messages()].into_iter().flatten();
@@ -188,10 +186,8 @@ impl<'a> Seen<'a> {
             (Bottleneck::Latency, self.shorter_interval())
         } else if model.request >= most {
             (Bottleneck::BaudRate, self.faster_wire())
-        } else if self.wire.is_some() {
-            (Bottleneck::Device, None)
         } else {
-            (Bottleneck::LinkOrDevice, None)
+            (busy, None)
         }
     }
 

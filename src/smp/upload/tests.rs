@@ -36,6 +36,18 @@ fn whole_image_arrives() {
 }
 
 #[test]
+fn a_fleet_holds_the_image_once() {
+    let image = image(5000);
+    let place = image.as_ptr_range();
+    for _ in 0..2 {
+        let mut upload = upload(&image, config()).expect("an upload");
+        let Action::Send(chunk) = upload.poll(Duration::ZERO) else { panic!("expected a chunk") };
+        let data = chunk.request.shared();
+        assert_eq!((data.len(), data.as_ptr()), (chunk.len, place.start), "a copy");
+    }
+}
+
+#[test]
 fn first_packet_fields_are_in_the_first_chunk_only() {
     let image = image(1000);
     let mut bench = Bench::new(Server::new(Kind::Zephyr));

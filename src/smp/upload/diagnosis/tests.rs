@@ -8,6 +8,9 @@ use proptest::prelude::*;
 use super::*;
 use crate::smp::console;
 
+/// What is said to be waited for by less than [`QUEUED`] is not said, and so makes the rest seem that much slower.
+const SLIGHTLY: f64 = QUEUED * 1.01;
+
 /// A link and a server.
 #[derive(Debug, Clone, Copy)]
 struct World {
@@ -255,6 +258,7 @@ fn line_that_is_faster_than_its_baud_rate_has_none() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
     /// In any world: what is foretold is what the changed world gives, or more than that where the server's work on any
     /// request could not be told from latency; and it is always worth the change.
     #[test]
@@ -276,13 +280,13 @@ proptest! {
         {
             let after = world.with(change).rate();
             prop_assert!(rate >= GAIN * world.rate() * 0.999, "{change:?} for {rate} instead of {}", world.rate());
-            prop_assert!(after <= rate * 1.02, "{change:?}: foretold {rate}, is {after}: {diagnosis:?}");
+            prop_assert!(after <= rate * SLIGHTLY, "{change:?}: foretold {rate}, is {after}: {diagnosis:?}");
             let exact = World { fixed: 0.0, ..world };
             if let Some(Remedy { change, bytes_per_s: Some(rate) }) = exact.diagnose().remedy
                 && change != Change::EraseProgressively
             {
                 let after = exact.with(change).rate();
-                prop_assert!((0.97..=1.02).contains(&(after / rate)), "{change:?}: foretold {rate}, is {after}");
+                prop_assert!((0.97..=SLIGHTLY).contains(&(after / rate)), "{change:?}: foretold {rate}, is {after}");
             }
         }
     }
