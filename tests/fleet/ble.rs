@@ -7,9 +7,7 @@ use std::time::Duration;
 use flashfleet::actors::RealSource;
 use flashfleet::plan::{Expect, MatchKind, Pattern};
 use flashfleet::report::{Outcome, Verdict};
-use flashfleet::sim::{
-    Air, BlePermission, BleService, BleSpec, FaultSpec, Fleet, NthAnswer, SimSpec, SimTransport,
-};
+use flashfleet::sim::{Air, BlePermission, BleService, BleSpec, FaultSpec, Fleet, SimSpec, SimTransport};
 use flashfleet::transport::Discovery;
 use flashfleet::transport::ble::Central;
 use tokio::sync::mpsc;
@@ -211,37 +209,40 @@ fn an_adapter_that_is_switched_off_between_the_scan_and_the_echo_is_trouble_of_t
     }
 }
 
-/// A device that wants a bond is heard, asked, and not heard again while another one does not answer yet: it was there.
+/// A device that wants a bond is heard, asked, and not heard again when another one is at last: it was there.
 #[test]
 fn a_peripheral_that_was_asked_and_is_not_heard_again_stays_in_the_report() {
     in_virtual_time(async {
         let locked = BleSpec { permission: BlePermission::Authenticated, ..BleSpec::default() };
         let mut reach = Reach::new(1, &spec(1, locked));
-        // Silent for longer than what was heard counts as heard.
-        let lose_answer = (1..=12).map(|nth| NthAnswer { group: 0, command: 0, nth }).collect();
-        let ble = BleSpec { address: "F0:F1:F2:00:01:01".to_owned(), ..BleSpec::default() };
-        let silent = SimSpec {
-            name: "silent".to_owned(),
-            fault: FaultSpec { lose_answer, ..FaultSpec::default() },
-            ..spec(1, ble)
+        let other = |name: &str, address: &str, lose| {
+            let ble = BleSpec { address: address.to_owned(), ..BleSpec::default() };
+            let fault = FaultSpec { lose, ..FaultSpec::default() };
+            let other = SimSpec { name: name.to_owned(), fault, ..spec(1, ble) };
+            let other = Fleet::new(&other).expect("a spec that can be simulated");
+            reach.air.add(&other);
+            other
         };
-        let silent = Fleet::new(&silent).expect("a spec that can be simulated");
-        reach.air.add(&silent);
+        // With it as many are heard as are expected, and it never answers: so there is another look, and another.
+        let _mute = other("mute", "F0:F1:F2:00:01:01", 1.0);
+        let late = other("late", "F0:F1:F2:00:02:01", 0.0);
+        late.device(0).unplug(Some(Duration::from_secs(25)));
         let target = &mut reach.line.plan.targets[0];
-        target.matcher.kind = MatchKind::Ble(vec![Pattern::new("(device|silent)-1").expect("a pattern")]);
+        target.matcher.kind = MatchKind::Ble(vec![Pattern::new("(device|mute|late)-1").expect("a pattern")]);
         target.discover = Duration::from_secs(60);
         target.expect = Expect { min: 2, max: Some(2) };
         let asked = reach.fleet.device(0);
         let leaves = tokio::spawn(async move {
             tokio::time::sleep(Duration::from_secs(2)).await;
-            asked.unplug(None);
+            // It is back by the time that it is its turn.
+            asked.unplug(Some(Duration::from_secs(28)));
         });
         let finished = reach.run().await;
         leaves.await.unwrap();
         assert_eq!(finished.report.targets_unmet.len(), 0, "{:?}", finished.report.targets_unmet);
         assert_eq!(finished.report.devices.len(), 2);
         assert_eq!(reach.of(&finished, 0), (Verdict::Failed, "device.pairing_required".to_owned()));
-        assert!(silent.device(0).running().is_some_and(|running| running.version == "2.0.0"));
+        assert!(late.device(0).running().is_some_and(|running| running.version == "2.0.0"));
     });
 }
 
