@@ -276,7 +276,7 @@ pub(super) static LINK: Table = Table {
         opt(
             "line_length",
             Kind::Whole(16, 4096),
-            "Longest line of console framing, in bytes, marker and newline included. Default: 128, or that of `buffer`.",
+            "Longest line of console framing, in bytes, marker and newline included; where `buffer` is told in lines, as long as these. Default: 128.",
         ),
         opt(
             "mtu",

@@ -69,7 +69,7 @@ fn over_many_dice() {
             let times = times(&spec, size, &fault, 2 * FRESH..2 * FRESH + count);
             let mut each: Vec<f64> = times.iter().map(|times| ratio(std::slice::from_ref(times))).collect();
             each.sort_by(f64::total_cmp);
-            let at = |share: f64| each[((each.len() - 1) as f64 * share) as usize];
+            let at = |percent: usize| each[(each.len() - 1) * percent / 100];
             let slower = each.iter().filter(|ratio| **ratio > 1.05).count();
             let six = times.chunks(6).map(ratio).fold(0.0, f64::max);
             let all = ratio(&times);
@@ -78,7 +78,7 @@ fn over_many_dice() {
                 table,
                 "{name}, lose {:.2}, corrupt {:.2}: all {all:.3}, sixes at most {six:.3}, each {:.3} {:.3} {:.3} {:.3} \
                  (half, 90 %, 99 %, most), {slower} slower by more than 5 %",
-                fault.lose, fault.corrupt, at(0.5), at(0.9), at(0.99), at(1.0)
+                fault.lose, fault.corrupt, at(50), at(90), at(99), at(100)
             )
             .expect("text");
         }
