@@ -205,7 +205,10 @@ async fn shell_commands_run_once() {
     let output = client.shell(argv("echo a b"), Repeat::Once, None).await.unwrap();
     assert_eq!((output.o.as_str(), output.ret), ("\r\na b\r\n", 0));
     let output = client.shell(argv("nothing"), Repeat::Once, None).await.unwrap();
-    assert_eq!((output.o.as_str(), output.ret), ("\r\n\u{1b}[1;31mnothing: command not found\r\n\u{1b}[m", -8));
+    assert_eq!(
+        (output.o.as_str(), output.ret),
+        ("\r\n\u{1b}[1;31mnothing: command not found\r\n\u{1b}[m", -8)
+    );
     let lost = client.shell(argv("selftest"), Repeat::Once, None).await;
     assert!(matches!(lost, Err(ClientError::Unanswered(_))), "{lost:?}");
     assert_eq!(fleet.device(0).request_count(group::SHELL, 0), 3);

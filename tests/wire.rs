@@ -433,11 +433,12 @@ fn cobs_frames() {
     let frame = cobs::encode(&request);
     assert_eq!(frame[..10], hex::decode("010101020101068506a0").unwrap());
     assert_eq!((frame.len(), frame.last()), (13, Some(&0)));
-    let answer = hex::decode("0201010219010f8506bf686275665f73697a6519040f696275665f636f756e7401ffcf2e00").unwrap();
+    let answer =
+        hex::decode("0201010219010f8506bf686275665f73697a6519040f696275665f636f756e7401ffcf2e00").unwrap();
     let message = cobs::Decoder::new().push(&answer);
     // The same in bare form: `{buf_size: 1024, buf_count: 1}`, an indefinite map.
     let bare = hex::decode("0100001900008506bf686275665f73697a65190400696275665f636f756e7401ff").unwrap();
-    assert_eq!(message, [bare.clone()]);
+    assert_eq!(message, std::slice::from_ref(&bare));
     assert_eq!(cobs::encode(&bare), answer);
     // Bare is all that raw framing is.
     assert_eq!(raw::Decoder::new().push(Duration::ZERO, &bare), [bare]);

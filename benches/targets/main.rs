@@ -5,6 +5,7 @@
 //!
 //! A row of its own is a [`Case`] in its own file, named in [`CASES`].
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "the table is what a bench is for")]
+#![expect(clippy::unwrap_used, reason = "what starts the real servers was made for tests")]
 
 #[path = "../../tests/rig/error.rs"]
 mod error;

@@ -40,14 +40,20 @@ pub(crate) fn run(table: &mut Table) -> Result<(), String> {
     let image = Image::of_mps2(CONFIG).map_err(told)?.with_version(9, 0, 0, 0);
     let station = Station::new("peer", 1)?;
     let file = station.file("mps2.bin");
-    std::fs::write(&file, &image.bytes).map_err(|error| format!("cannot write {}: {error}", file.display()))?;
+    std::fs::write(&file, &image.bytes)
+        .map_err(|error| format!("cannot write {}: {error}", file.display()))?;
 
     let latency = Duration::from_millis(20);
     let far = compare(&board, latency, &peer, &file)?;
     let near = compare(&board, Duration::ZERO, &peer, &file)?;
 
     let bytes = image.bytes.len();
-    table.add(times_faster("upload to a real Zephyr behind 20 ms each way, times as fast as mcumgrctl", 2.8, bytes, &far));
+    table.add(times_faster(
+        "upload to a real Zephyr behind 20 ms each way, times as fast as mcumgrctl",
+        2.8,
+        bytes,
+        &far,
+    ));
     table.add(times_faster("the same without added latency", 1.0, bytes, &near));
     table.add(Figure {
         what: "its processor time against mcumgrctl's",
@@ -68,7 +74,9 @@ fn times_faster<'a>(what: &'a str, at_least: f64, bytes: usize, pair: &Pair) -> 
         measured: peer / ours,
         unit: "",
         decimals: 2,
-        how: format!("{bytes} bytes in {ours:.2} s against {peer:.2} s, whole processes, fastest of {UPLOADS} each"),
+        how: format!(
+            "{bytes} bytes in {ours:.2} s against {peer:.2} s, whole processes, fastest of {UPLOADS} each"
+        ),
     }
 }
 
@@ -84,7 +92,11 @@ fn compare(board: &Board, latency: Duration, peer: &Path, file: &Path) -> Result
         let ours = upload(&mut command)?;
         erase(&device)?;
         let mut command = Command::new(peer);
-        command.arg("--serial").arg(terminal.path()).args(["--baud", BAUD, "--quiet", "image", "upload"]).arg(file);
+        command
+            .arg("--serial")
+            .arg(terminal.path())
+            .args(["--baud", BAUD, "--quiet", "image", "upload"])
+            .arg(file);
         let theirs = upload(&mut command)?;
         fastest = Some(match fastest {
             None => Pair { ours, peer: theirs },

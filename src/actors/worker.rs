@@ -178,7 +178,8 @@ impl Worker {
             Action::ReadMode => self.read_mode().await,
             Action::ReadSlots => self.read_slots().await,
             Action::Upload { image, hash, image_number, upgrade_only } => {
-                self.upload(&image, &hash, UploadRequest { image_number, primary_of: None, upgrade_only }).await
+                self.upload(&image, &hash, UploadRequest { image_number, primary_of: None, upgrade_only })
+                    .await
             }
             Action::UploadToPrimary { image, hash, image_number, upload_id } => {
                 let primary_of = Some(image_number);

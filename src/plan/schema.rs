@@ -3,8 +3,8 @@
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
-use super::{buffer, data};
 use super::keys::{Kind, MATCH, MATCH_KINDS, PLAN, STEPS, StepForm, Table, Takes};
+use super::{buffer, data};
 use crate::sim::SimSpec;
 
 /// JSON Schema (draft 2020-12) of a plan.

@@ -1,7 +1,9 @@
 //! The flash of a simulated device: two slots of bytes and their MCUboot trailers. What the bytes mean to the bootloader
 //! lives in `mcuboot.rs`.
 
-use super::firmware::{Behaviour, FLAG_RAM_LOAD, Header, ImageHash, ImageInfo, NoImage, read_info, validates};
+use super::firmware::{
+    Behaviour, FLAG_RAM_LOAD, Header, ImageHash, ImageInfo, NoImage, read_info, validates,
+};
 use super::mcuboot::SwapType;
 use super::spec::BootMode;
 

@@ -5,7 +5,7 @@
 //! the answer to the repeat that then comes as well is dropped. A number whose request may still be answered is not
 //! given to another request for [`ExchangeConfig::linger`] after its last sending. One whose request was answered is
 //! not given for 127 further requests or a second, since networks double messages. One that the server has passed is not
-//! given for a second, since networks delay them: a server handles messages in the order in which they come, so the answer to
+//! given for six seconds, since networks delay them: a server handles messages in the order in which they come, so the answer to
 //! something that was sent later tells that no other to this one is to come. Otherwise a link that loses a few messages
 //! each second would have all numbers wait. If all 256 are in one of those states, the next request waits for one.
 //!
@@ -20,6 +20,8 @@ use crate::cause::{Cause, Class};
 
 /// How long a network may keep a copy of an answer that came.
 const COPY_LIFETIME: Duration = Duration::from_secs(1);
+/// How long a network may keep an answer that later ones overtake.
+const OVERTAKEN_LIFETIME: Duration = Duration::from_secs(6);
 /// So many requests later a copy is not waited for: half of all numbers.
 const COPY_REQUESTS: u64 = 128;
 
@@ -438,7 +440,7 @@ impl Exchange {
 
     /// The server has come to this message: what was sent before is not answered any more, but answers may be under way.
     fn pass(&mut self, now: Time, message: u64) {
-        let until = now.saturating_add(COPY_LIFETIME);
+        let until = now.saturating_add(OVERTAKEN_LIFETIME);
         for passed in self.unanswered.iter_mut().filter(|retired| retired.last_message < message) {
             passed.until = passed.until.min(until);
         }

@@ -200,7 +200,10 @@ fn an_older_version_is_refused_before_the_upload_where_the_bootloader_says_that_
             let refused = line(&spec, "0.9.0");
             let finished = refused.run().await;
             assert_eq!(finished.code(0), "image.downgrade", "{mode:?}");
-            assert_eq!((refused.device(0).bytes_written(), finished.report.devices[0].changed), (0, Some(false)));
+            assert_eq!(
+                (refused.device(0).bytes_written(), finished.report.devices[0].changed),
+                (0, Some(false))
+            );
             assert_eq!(line(&spec, "1.0.0+5").run().await.outcome, Outcome::Passed, "an equal one is taken");
         });
     }

@@ -1,4 +1,5 @@
 //! Raw and COBS framing for any stream: pieces, noise, damage, messages that stop.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::time::Duration;
 

@@ -62,7 +62,11 @@ impl Group {
             Self::Image(ImageCommand::Upload { file, image_number, upgrade_only, sha256, format }) => {
                 let firmware = Firmware::read(file, *format)?;
                 check_sha256(file, &firmware.source_sha256, *sha256)?;
-                let request = UploadRequest { image_number: *image_number, primary_of: None, upgrade_only: *upgrade_only };
+                let request = UploadRequest {
+                    image_number: *image_number,
+                    primary_of: None,
+                    upgrade_only: *upgrade_only,
+                };
                 Prepared::Upload { file: firmware, request }
             }
             Self::Image(ImageCommand::Test { image }) => {
