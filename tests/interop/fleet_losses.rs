@@ -54,9 +54,11 @@ policy: {{ deadline: 4m }}
 
     let uploads = every_twentieth.count(Direction::Request, 2, 1, 1);
     assert!(every_twentieth.lost() >= uploads / 20 && uploads > 100, "{uploads} chunks");
-    // The answer to a later chunk tells what a lost one would have: hardly anything goes twice.
+    // The answer to a later chunk tells what a lost one would have: hardly anything goes twice. Where the machine pauses for
+    // longer than round trips took before, a chunk goes once more than the losses ask for.
     let figures = &reported(every_twentieth)?["images"][0]["upload"];
-    assert!(figures["resent"].as_u64() <= Some(uploads as u64 / 20), "{figures} of {uploads} chunks");
+    let most = every_twentieth.lost() + uploads / 20;
+    assert!(figures["resent"].as_u64() <= Some(most as u64), "{figures} of {uploads} chunks");
 
     assert_eq!(of_the_reset.lost(), 1);
 
