@@ -55,3 +55,20 @@ fn every_command_that_the_table_names_exists() {
         }
     }
 }
+
+/// Those of `firmware update` of mcumgrctl and `upgrade` of smpmgr.
+#[test]
+fn names_of_an_update_and_its_options_in_other_tools_mean_the_same_here() {
+    let parsed = |words: &str| {
+        let words = ["flashfleet"].into_iter().chain(words.split_whitespace().map(value));
+        format!("{:?}", Cli::try_parse_from(words).unwrap_or_else(|error| panic!("{error}")))
+    };
+    for (theirs, ours) in [
+        ("upgrade DEVICE app.bin", "update DEVICE app.bin"),
+        ("update DEVICE app.bin --force-confirm", "update DEVICE app.bin --confirm-directly"),
+        ("update DEVICE app.bin --skip-reboot", "update DEVICE app.bin --skip-reset"),
+        ("update DEVICE app.bin --checksum SHA256", "update DEVICE app.bin --sha256 SHA256"),
+    ] {
+        assert_eq!(parsed(theirs), parsed(ours), "{theirs}");
+    }
+}

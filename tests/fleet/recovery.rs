@@ -7,10 +7,12 @@ use flashfleet::image::{Flags, Image, ImageBuilder};
 use flashfleet::plan::{Auto, Step};
 use flashfleet::report::{DeviceReport, Outcome, Verdict};
 use flashfleet::sim::{BootMode, DeviceHandle, FaultSpec, Power, RecoverySpec, SimSpec};
+use flashfleet::smp::Header;
 use flashfleet::transport::Firmware;
 
 use super::bus::{Bus, Shows};
-use super::line::{Finished, Line, in_virtual_time, new_image, reset, upload};
+use super::line::{Finished, Line, candidate, in_virtual_time, new_image, reset, upload};
+use super::tap::Tapped;
 use super::usb;
 
 pub(crate) fn into_bootloader() -> Step {
@@ -195,6 +197,32 @@ fn lost_answers_and_requests_change_nothing_in_the_end() {
             });
         }
     }
+}
+
+/// Where each slot has a number of its own, an upload names the slot, and the image list is still read by image numbers.
+#[test]
+fn the_upload_names_the_slot_by_the_number_that_the_bootloader_told() {
+    in_virtual_time(async {
+        let recovery =
+            RecoverySpec { starts: true, slot_info: true, direct_upload: true, ..RecoverySpec::default() };
+        let mut line = line(&spec(recovery));
+        let connector = line.fleet.as_ref().expect("a simulated line").connector(0);
+        let whole = u16::try_from(new_image().bytes().len()).expect("a small image").to_be_bytes();
+        // That all of it is there is told by the image list alone.
+        let tapped = Tapped::new(connector, move |_, message| {
+            let (header, payload) = Header::split(&message).expect("a whole message");
+            let last = (header.group, header.command) == (1, 1) && payload.windows(2).any(|two| two == whole);
+            if last { None } else { Some(message) }
+        });
+        let tap = Arc::clone(&tapped.tap);
+        line.devices.insert("line".to_owned(), vec![candidate(Arc::new(tapped))]);
+        let finished = line.run().await;
+        let told = notes(passed(&finished), 0);
+        // The key "image" and the number 1, as CBOR.
+        assert!(tap.said(1, 1, b"\x65image\x01"), "slot 0 is called 1 there");
+        assert!(told.contains("the image list shows that the upload is complete"), "{told}");
+        assert_eq!(line.device(0).bytes_written(), new_image().bytes().len() as u64, "written once");
+    });
 }
 
 #[test]

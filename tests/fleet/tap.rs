@@ -25,6 +25,7 @@ pub(crate) struct Sent {
 pub(crate) struct Tap {
     links: Mutex<usize>,
     sent: Mutex<Vec<Sent>>,
+    payloads: Mutex<Vec<Vec<u8>>>,
     change: Box<Change>,
 }
 
@@ -37,6 +38,16 @@ impl std::fmt::Debug for Tap {
 impl Tap {
     pub(crate) fn sent(&self) -> Vec<Sent> {
         self.sent.lock().expect("nobody panicked").clone()
+    }
+
+    /// Whether a message of a group and command that was sent so far has these bytes in its payload.
+    pub(crate) fn said(&self, group: u16, command: u8, bytes: &[u8]) -> bool {
+        let payloads = self.payloads.lock().expect("nobody panicked");
+        let mut both = self.sent().into_iter().zip(payloads.iter());
+        both.any(|(sent, payload)| {
+            (sent.header.group, sent.header.command) == (group, command)
+                && payload.windows(bytes.len()).any(|window| window == bytes)
+        })
     }
 
     /// How many messages of a group and command were sent so far.
@@ -57,7 +68,12 @@ impl Tapped {
         inner: Arc<dyn Connector>,
         change: impl Fn(&Tap, Vec<u8>) -> Option<Vec<u8>> + Send + Sync + 'static,
     ) -> Self {
-        let tap = Tap { links: Mutex::new(0), sent: Mutex::new(Vec::new()), change: Box::new(change) };
+        let tap = Tap {
+            links: Mutex::new(0),
+            sent: Mutex::new(Vec::new()),
+            payloads: Mutex::new(Vec::new()),
+            change: Box::new(change),
+        };
         Self { inner, tap: Arc::new(tap) }
     }
 }
@@ -85,9 +101,10 @@ struct TappedLink {
 #[async_trait]
 impl Link for TappedLink {
     async fn send(&mut self, message: &[u8]) -> Result<(), LinkError> {
-        let (header, _) = Header::split(message).expect("whole messages are sent");
+        let (header, payload) = Header::split(message).expect("whole messages are sent");
         let sent = Sent { link: self.number, at: Instant::now(), header, len: message.len() };
         self.tap.sent.lock().expect("nobody panicked").push(sent);
+        self.tap.payloads.lock().expect("nobody panicked").push(payload.to_vec());
         self.inner.send(message).await
     }
 

@@ -6,7 +6,7 @@ use flashfleet::plan::Step;
 use flashfleet::report::{Departure, Verdict};
 use flashfleet::smp::message::image::{SlotInfoImage, SlotInfoResponse, SlotInfoSlot};
 
-use super::board::{Board, Walk, config, link_failure, reset, slot, upload, walk};
+use super::board::{Board, Walk, config, default_steps, link_failure, reset, slot, upload, walk, walk_by};
 
 fn steps() -> Vec<Step> {
     vec![Step::Reset { force: false, boot_mode: Some(1) }, upload(), reset()]
@@ -72,6 +72,35 @@ fn a_device_that_runs_the_image_is_not_reset_at_all() {
         assert_eq!(walk(&mut again, &config(steps)).result.verdict, Verdict::Passed);
         assert_eq!(again.resets, 2);
     }
+}
+
+#[test]
+fn a_bootloader_that_has_the_image_is_given_it_again_only_by_force() {
+    for (force, trail) in [
+        (false, "who read reset await who read"),
+        (true, "who read slots upload-to-primary read reset await who read"),
+    ] {
+        let mut board = Board::new();
+        board.in_recovery = true;
+        board.primary = slot(0, board.image.version(), board.image.hash());
+        let upload = Step::Upload { image: "app".into(), image_number: 0, upgrade_only: false, force };
+        let walk = walk(&mut board, &FlowConfig { steps: vec![upload, reset()], ..starting_there() });
+        assert_eq!((walk.result.verdict, board.trail().as_str()), (Verdict::Passed, trail));
+    }
+}
+
+#[test]
+fn what_is_uploaded_after_a_bootloader_that_was_not_needed_goes_to_the_application() {
+    let mut board = Board::new();
+    board.primary = flashfleet::smp::message::image::ImageSlot {
+        active: true,
+        confirmed: true,
+        ..slot(0, board.image.version(), board.image.hash())
+    };
+    let other = Step::Upload { image: "other".into(), image_number: 0, upgrade_only: false, force: false };
+    let walk = walk(&mut board, &config([steps(), vec![other]].concat()));
+    assert_eq!(walk.result.verdict, Verdict::Passed, "{:?}", walk.result.cause);
+    assert_eq!((board.resets, board.trail().as_str()), (0, "read who read read read mode slots upload read"));
 }
 
 #[test]
@@ -235,6 +264,23 @@ fn a_device_that_stays_in_its_bootloader_or_runs_another_image_did_not_pass() {
     board.instead = vec![("read", lists(Vec::new())), ("read", there), ("read", lists(vec![other]))];
     let walk = super::board::walk(&mut board, &starting_there());
     assert_eq!(walk.code(), "image.other_runs");
+}
+
+#[test]
+fn a_confirmed_image_must_be_confirmed_after_the_bootloader_was_left() {
+    for held in [true, false] {
+        let mut board = Board::new();
+        let mut steps = default_steps();
+        steps.insert(3, Step::Reset { force: false, boot_mode: Some(1) });
+        let act = |action: &Action| {
+            let outcome = board.act(action);
+            // Out of the test boot, into the bootloader, out of it.
+            board.primary.confirmed &= held || board.resets < 3;
+            outcome
+        };
+        let walk = walk_by(act, &config(steps));
+        assert_eq!(walk.code(), if held { "" } else { "image.confirm_not_held" });
+    }
 }
 
 #[test]
