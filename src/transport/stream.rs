@@ -51,6 +51,9 @@ pub(super) struct StreamLink<S> {
     dead: Option<LinkError>,
 }
 
+/// How late a timer may be, in tokio's steps of a millisecond: so much a paced line may make up for.
+const TIMER_LATENESS: Duration = Duration::from_millis(2);
+
 /// The wire that a stream does not have: each line of a frame takes its time before the next one goes.
 ///
 /// A server takes lines out of its UART into a few buffers, two of them unless configured otherwise, and counts on the wire
@@ -64,9 +67,11 @@ struct Pace {
 }
 
 impl Pace {
+    /// Bytes go onto the wire, which was awaited: from when it was free, and not from when a timer said so. Timers are late by
+    /// about a millisecond, which is most of a line's time at 1 Mbaud.
     fn note(&mut self, bytes: usize) {
         let bytes = f64::from(u32::try_from(bytes).unwrap_or(u32::MAX));
-        self.free_at = self.free_at.max(Instant::now()) + Duration::from_secs_f64(bytes / self.bytes_per_s);
+        self.free_at += Duration::from_secs_f64(bytes / self.bytes_per_s);
     }
 }
 
@@ -173,7 +178,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> StreamLink<S> {
 
     /// Waits until the wire, where the link has to stand in for one, has carried what was written. Input is read meanwhile.
     async fn await_wire(&mut self) -> Result<(), LinkError> {
-        let Some(free_at) = self.pace.as_ref().map(|pace| pace.free_at) else { return Ok(()) };
+        let Some(pace) = &mut self.pace else { return Ok(()) };
+        let now = Instant::now();
+        if pace.free_at <= now {
+            if pace.free_at + TIMER_LATENESS < now {
+                // Nothing was written for a while: what the wire could have carried meanwhile is not owed to anybody.
+                pace.free_at = now;
+            }
+            return Ok(());
+        }
+        let free_at = pace.free_at;
         loop {
             match timeout_at(free_at, self.fill()).await {
                 Ok(result) => result?,

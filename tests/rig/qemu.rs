@@ -101,7 +101,7 @@ impl Board {
             "none",
             "-S",
             "-chardev",
-            "socket,id=uart,host=127.0.0.1,port=0,server=on,wait=off",
+            "socket,id=uart,host=127.0.0.1,port=0,server=on,wait=off,nodelay=on",
             "-serial",
             "chardev:uart",
             "-gdb",

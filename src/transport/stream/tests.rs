@@ -224,3 +224,26 @@ async fn a_paced_link_gives_each_line_its_time_on_the_wire_and_reads_meanwhile()
     // The last line of a frame holds up the next frame, not whoever waits for the answer.
     assert_eq!(sent, lines[2].0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_fast_wire_is_not_slowed_by_timers_that_know_milliseconds_only() {
+    let (near, mut far) = duplex(1 << 20);
+    // A line of 127 bytes takes 1.27 ms.
+    let mut link = link_over(near).await.paced(100_000.0);
+    let start = Instant::now();
+    let mut bytes = 0;
+    for number in 0..100 {
+        bytes += console::encode(&message(number, 300), 128).len();
+        link.send(&message(number, 300)).await.unwrap();
+    }
+    let wire = Duration::from_secs_f64(bytes as f64 / 100_000.0);
+    let took = start.elapsed();
+    assert!(took <= wire && took + Duration::from_millis(5) >= wire, "{took:?} for {wire:?} of wire");
+    // After a pause lines are as far apart as ever.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let mut seen = vec![0; bytes];
+    far.read_exact(&mut seen).await.unwrap();
+    let start = Instant::now();
+    link.send(&message(1, 300)).await.unwrap();
+    assert!(start.elapsed() >= Duration::from_millis(2), "{:?}", start.elapsed());
+}
