@@ -27,6 +27,22 @@ impl Uploads {
     }
 }
 
+/// One of them, until it is dropped.
+struct UnderWay(Uploads);
+
+impl UnderWay {
+    fn new(uploads: Uploads) -> Self {
+        uploads.0.fetch_add(1, Ordering::Relaxed);
+        Self(uploads)
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// Thins progress where it arises, so that a fleet's progress costs the reporter little: the less often each device tells,
 /// the more there are. The first and the last of an upload are always told.
 pub(super) struct Progress {
@@ -34,7 +50,7 @@ pub(super) struct Progress {
     step: usize,
     reporter: actix::Addr<Reporter>,
     clock: Clock,
-    uploads: Uploads,
+    under_way: UnderWay,
     last: Option<Time>,
 }
 
@@ -46,13 +62,12 @@ impl Progress {
         clock: Clock,
         uploads: Uploads,
     ) -> Self {
-        uploads.0.fetch_add(1, Ordering::Relaxed);
-        Self { id, step, reporter, clock, uploads, last: None }
+        Self { id, step, reporter, clock, under_way: UnderWay::new(uploads), last: None }
     }
 
     pub(super) fn tell(&mut self, done: u64, total: u64) {
         let now = self.clock.now();
-        if !is_due(now, self.last, self.uploads.every(), done >= total) {
+        if !is_due(now, self.last, self.under_way.0.every(), done >= total) {
             return;
         }
         self.last = Some(now);
@@ -61,12 +76,6 @@ impl Progress {
             at: self.clock.wall(now),
             kind: EventKind::Progress { step: self.step, done, total },
         });
-    }
-}
-
-impl Drop for Progress {
-    fn drop(&mut self) {
-        self.uploads.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -89,6 +98,15 @@ mod tests {
         for count in [40, 64, 1000, 100_000] {
             assert!(per_second(count) <= 200.0 + 1e-9, "{count}");
         }
+    }
+
+    #[test]
+    fn uploads_count_while_they_are_under_way() {
+        let uploads = Uploads::default();
+        let hundred: Vec<_> = (0..100).map(|_| UnderWay::new(uploads.clone())).collect();
+        assert_eq!(uploads.every(), SHARE * 100);
+        drop(hundred);
+        assert_eq!(uploads.every(), PROGRESS_EVERY);
     }
 
     #[test]

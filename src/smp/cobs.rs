@@ -174,6 +174,12 @@ mod tests {
     }
 
     #[test]
+    fn a_crc_alone_is_no_message() {
+        // The CRC of nothing is 0.
+        assert_eq!(decode(&[1, 1, 1]), None);
+    }
+
+    #[test]
     fn what_never_ends_takes_no_memory() {
         let mut decoder = Decoder::new();
         for _ in 0..100 {

@@ -187,6 +187,17 @@ mod tests {
     }
 
     #[test]
+    fn what_no_answer_begins_with_holds_up_none() {
+        // An answer without a payload, and one whose payload is no map.
+        for wrong in [&[0x01, 0, 0, 0, 0, 0, 7, 0][..], &[0x01, 0, 0, 1, 0, 0, 7, 0, 0x80]] {
+            let mut decoder = Decoder::new();
+            assert!(decoder.push(at(0), wrong).is_empty(), "{wrong:x?}");
+            assert_eq!(decoder.push(at(0), &answer(1, 3)), [answer(1, 3)], "{wrong:x?}");
+            assert_eq!(decoder.stats().noise_bytes, wrong.len() as u64);
+        }
+    }
+
+    #[test]
     fn requests_are_no_answers() {
         let mut decoder = Decoder::new();
         // A device that sends back what it gets.

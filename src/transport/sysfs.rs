@@ -383,6 +383,20 @@ mod tests {
     }
 
     #[test]
+    fn what_a_port_never_tells_is_not_read_for_ever() {
+        let system = System::new();
+        system.usb("a", &BOARD[..2]);
+        system.tty("ttyACM0", "a/a:1.0", "usb");
+        let serial = || system.sysfs.ports().unwrap().pop().and_then(|port| port.identity.usb?.serial_number);
+        assert_eq!(serial(), None);
+        for read in system.sysfs.known().values_mut() {
+            read.appeared = read.appeared.checked_sub(SETTLES).unwrap();
+        }
+        system.usb("a", &BOARD);
+        assert_eq!(serial(), None);
+    }
+
+    #[test]
     fn a_device_that_goes_while_it_is_read_and_a_system_without_terminals_are_no_panic() {
         let system = System::new();
         system.tty("ttyACM0", "a/a:1.0", "usb");

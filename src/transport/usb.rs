@@ -389,6 +389,9 @@ mod tests {
         );
         let other = [port("ACM3", "2fe3:5:0", "-", "1-1")];
         assert_eq!(found(&print, &other), Err(LinkErrorKind::NotFound), "other ids");
+        let mut wide = print.clone();
+        wide.aliases.push(Pattern::new("2fe3:.*").unwrap());
+        assert_eq!(found(&wide, &other), Err(LinkErrorKind::NotFound), "other ids, even of its patterns");
         let nowhere = [port("ACM3", "2fe3:4:0", "-", "-")];
         assert_eq!(found(&print, &nowhere), Err(LinkErrorKind::NotFound), "no place either");
     }

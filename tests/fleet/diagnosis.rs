@@ -129,6 +129,16 @@ fn buffer_of_the_plan_is_named_and_auto_gives_what_was_foretold() {
 }
 
 #[test]
+fn what_the_plan_would_not_use_is_not_proposed() {
+    let slow = SimSpec { latency_ms: 20, buf_size: 2048, buf_count: 2, ..spec() };
+    let (_, setting, _) = told(&figures(&slow, |link| link.window = Auto::Fixed(1), false));
+    assert_eq!(setting, "", "more buffers than the plan's window");
+    let slow = SimSpec { latency_ms: 20, buf_size: 512, ..spec() };
+    let (_, setting, _) = told(&figures(&slow, |link| link.buffer = Auto::Fixed(512), false));
+    assert!(!setting.contains("NETBUF_SIZE"), "larger buffers than the plan's: {setting}");
+}
+
+#[test]
 fn long_round_trips_that_large_buffers_do_not_make_up_for_are_latency() {
     let far = SimSpec { latency_ms: 500, buf_size: 2048, buf_count: 8, ..spec() };
     let before = plain(&far);

@@ -117,11 +117,16 @@ fn more_links_than_the_process_may_have_open_are_refused_before_anything_is_writ
             assert_eq!(codes, ["station.too_many_links"; 8]);
             assert!((0..8).all(|index| line.device(index).bytes_written() == 0));
         }
-        let mut line = eight();
-        for candidate in line.devices.get_mut("line").expect("a target") {
-            candidate.connector = Arc::new(Greedy(Arc::clone(&candidate.connector), 1));
+        // As many as are open at once are counted, not all that there are.
+        let half = flashfleet::transport::descriptor_limit().map_or(1, |limit| limit / 2);
+        for (each, parallel) in [(1, None), (half, Some(1))] {
+            let mut line = eight();
+            for candidate in line.devices.get_mut("line").expect("a target") {
+                candidate.connector = Arc::new(Greedy(Arc::clone(&candidate.connector), each));
+            }
+            line.plan.policy.parallel = parallel;
+            assert_eq!(line.run().await.outcome, Outcome::Passed, "{each} {parallel:?}");
         }
-        assert_eq!(line.run().await.outcome, Outcome::Passed);
     });
 }
 
@@ -289,6 +294,18 @@ fn a_canary_that_fails_stops_the_run_and_the_rest_is_untouched() {
         assert_eq!(finished.verdicts()[1..], [Verdict::Aborted; 4]);
         assert_eq!(finished.code(1), "policy.canary_failed");
         assert!((1..5).all(|index| line.device(index).bytes_written() == 0));
+    });
+}
+
+#[test]
+fn a_device_that_fails_behind_the_canaries_does_not_stop_the_run() {
+    in_virtual_time(async {
+        let fault = FaultSpec { only: vec![3], crash_on_test_boot: true, ..FaultSpec::default() };
+        let mut line = Line::new(&SimSpec { count: 6, fault, ..SimSpec::default() });
+        line.plan.policy.canary = 2;
+        line.plan.policy.parallel = Some(1);
+        let finished = line.run().await;
+        assert_eq!((finished.outcome, finished.report.summary.passed), (Outcome::NotPassed, 5));
     });
 }
 

@@ -408,5 +408,6 @@ fn answer_to_what_was_sent_before_passes_nothing() {
     assert!(exchange.repeat(first));
     exchange.poll_transmit(at(0)).expect("the repeat");
     assert_eq!(exchange.handle_message(at(0), &answer_to(&message, b"\xa0")), Received::Answer);
+    exchange.handle_timeout(at(25));
     assert_eq!(exchange.handle_message(at(25), &answer_to(&lost, &echoed("x"))), Received::Late);
 }
