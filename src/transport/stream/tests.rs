@@ -240,7 +240,7 @@ async fn a_fast_wire_is_not_slowed_by_timers_that_know_milliseconds_only() {
     let took = start.elapsed();
     assert!(took <= wire && took + Duration::from_millis(5) >= wire, "{took:?} for {wire:?} of wire");
     // After a pause lines are as far apart as ever.
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    sleep(Duration::from_secs(1)).await;
     let mut seen = vec![0; bytes];
     far.read_exact(&mut seen).await.unwrap();
     let start = Instant::now();
