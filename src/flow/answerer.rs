@@ -53,16 +53,15 @@ pub(super) enum Inquired {
 }
 
 /// Two questions that tell who answers.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Inquiry {
     knows_echo: Option<Option<bool>>,
 }
 
 impl Inquiry {
-    /// The first question.
-    pub(super) fn start(&mut self) -> Action {
-        self.knows_echo = None;
-        Action::AskConsoleEcho
+    /// Begins one, with its first question.
+    pub(super) fn begin() -> (Self, Action) {
+        (Self { knows_echo: None }, Action::AskConsoleEcho)
     }
 
     /// Takes an answer; `None` for an outcome that no question has.

@@ -1,6 +1,7 @@
 //! The proof of boot: what an image list says about the hash that must run. Pure comparison, no actions.
 
 use crate::cause::{Cause, Class};
+use crate::image::Image;
 use crate::report::Departure;
 use crate::smp::message::image::ImageState;
 
@@ -16,6 +17,13 @@ pub(super) struct Expected {
     pub hash: Vec<u8>,
     /// Version in the image header, for messages.
     pub version: String,
+}
+
+impl Expected {
+    /// An image as it must run by this number.
+    pub(super) fn of(image_number: u32, image: &Image) -> Self {
+        Self { image_number, hash: image.hash().to_vec(), version: image.version().to_owned() }
+    }
 }
 
 /// What was seen to run, and must be found again after a reset.

@@ -35,11 +35,7 @@ impl Planned {
     /// What must run for the upload to be needless.
     fn expected(&self, state: &ImageState) -> Option<Expected> {
         let image = choose(&self.members, state, self.image_number).ok()?;
-        Some(Expected {
-            image_number: self.image_number,
-            hash: image.hash().to_vec(),
-            version: image.version().to_owned(),
-        })
+        Some(Expected::of(self.image_number, &image))
     }
 }
 
@@ -144,8 +140,7 @@ impl EnterBootloaderStep {
     }
 
     fn inquire(&mut self) -> Turn {
-        let mut inquiry = Inquiry::default();
-        let action = inquiry.start();
+        let (inquiry, action) = Inquiry::begin();
         self.phase = Phase::Inquire(inquiry);
         Turn::Do(action)
     }

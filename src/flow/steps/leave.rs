@@ -70,8 +70,7 @@ impl LeaveBootloaderStep {
     }
 
     fn inquire(&mut self) -> Turn {
-        let mut inquiry = Inquiry::default();
-        let action = inquiry.start();
+        let (inquiry, action) = Inquiry::begin();
         self.phase = Phase::Inquire(inquiry);
         Turn::Do(action)
     }

@@ -71,10 +71,7 @@ impl RecoveryUploadStep {
 
     /// What must run once the bootloader was left.
     fn expect(&mut self, facts: &mut Facts, image: &Arc<Image>) {
-        let hash = image.hash().to_vec();
-        let expected =
-            Expected { image_number: self.image_number, hash, version: image.version().to_owned() };
-        facts.expected.insert(self.image_number, expected);
+        facts.expected.insert(self.image_number, Expected::of(self.image_number, image));
         facts.proven.remove(&self.image_number);
         self.image = Some(Arc::clone(image));
     }
@@ -112,11 +109,7 @@ impl RecoveryUploadStep {
             return self.broke(not_in_bootloader(state.as_ref(), false));
         };
         facts.note_state(state.clone());
-        let expected = Expected {
-            image_number: self.image_number,
-            hash: image.hash().to_vec(),
-            version: image.version().to_owned(),
-        };
+        let expected = Expected::of(self.image_number, &image);
         let runs = examine(state, &expected, facts.boot_mode()) == Proof::Runs { confirmed: true };
         if !runs || self.force || self.began {
             return self.broke(not_in_bootloader(Some(state), false));
@@ -229,8 +222,7 @@ impl StepMachine for RecoveryUploadStep {
         let phase = std::mem::replace(&mut self.phase, Phase::Start);
         match (phase, outcome) {
             (Phase::Start, None) => {
-                let mut inquiry = Inquiry::default();
-                let action = inquiry.start();
+                let (inquiry, action) = Inquiry::begin();
                 self.phase = Phase::Inquire(inquiry);
                 Turn::Do(action)
             }

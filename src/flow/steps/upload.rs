@@ -96,14 +96,7 @@ impl UploadStep {
             Ok(image) => image,
             Err(cause) => return self.broke(cause),
         };
-        facts.expected.insert(
-            self.image_number,
-            Expected {
-                image_number: self.image_number,
-                hash: image.hash().to_vec(),
-                version: image.version().to_owned(),
-            },
-        );
+        facts.expected.insert(self.image_number, Expected::of(self.image_number, &image));
         self.image = Some(Arc::clone(&image));
         if facts.mode.is_none() {
             self.phase = Phase::Mode;
