@@ -12,12 +12,13 @@ use crate::client::ClientOptions;
 use crate::flow::FlowConfig;
 use crate::identity::Identity;
 use crate::plan::{Plan, Target};
-use crate::report::DeviceId;
+use crate::report::{DeviceId, EarlierRun};
 use crate::transport::{Candidate, Firmware};
 
 use super::boards::{Remark, one_per_board, told_apart_by_place};
 use super::clock::Clock;
 use super::device::{Answer, Device, Probe};
+use super::earlier::Earlier;
 use super::probe::Probed;
 use super::programs::Names;
 use super::progress::Uploads;
@@ -95,12 +96,21 @@ pub(super) struct Manned {
 pub(super) struct TargetDevices {
     pub target: usize,
     pub devices: Vec<Manned>,
+    /// Devices of the earlier run.
+    pub earlier: Earlier,
     /// What a person should know of them.
     pub remarks: Vec<Remark>,
     /// Boards that are in their bootloader, in words.
     pub in_bootloader: Vec<String>,
     /// This machine could not look at all.
     pub trouble: Option<Cause>,
+}
+
+impl TargetDevices {
+    /// How many the target has: those of the earlier run that are not there any more are not missing.
+    pub(super) fn count(&self) -> usize {
+        self.devices.len() + self.earlier.absent
+    }
 }
 
 /// What every target's discovery shares.
@@ -117,6 +127,8 @@ pub(super) struct Scout {
     pub written: WrittenFiles,
     /// The uploads under way.
     pub uploads: Uploads,
+    /// The run that this one goes on with.
+    pub earlier: Arc<EarlierRun>,
 }
 
 impl Scout {
@@ -125,6 +137,7 @@ impl Scout {
         let mut result = TargetDevices {
             target: target_index,
             devices: Vec::new(),
+            earlier: Earlier::default(),
             remarks: Vec::new(),
             in_bootloader: Vec::new(),
             trouble: None,
@@ -172,7 +185,10 @@ impl Scout {
                 }
                 Err(cause) => result.trouble = Some(cause),
             }
-            if target.expect.holds(result.devices.len()) || Instant::now() >= end {
+            let found = || result.devices.iter().map(|manned| &manned.found);
+            result.earlier = Earlier::of(&self.earlier, &target.name, found());
+            let is_complete = target.expect.holds(result.count()) && !result.earlier.is_work_missing;
+            if is_complete || Instant::now() >= end {
                 break;
             }
             sleep_until((Instant::now() + LOOK_AGAIN).min(end)).await;
@@ -267,8 +283,8 @@ fn panicked() -> Cause {
 
 /// Why a target's expectation does not hold; `None` where it does.
 pub(super) fn unmet(target: &Target, survey: &TargetDevices) -> Option<Cause> {
-    let TargetDevices { devices, in_bootloader, trouble, .. } = survey;
-    if target.expect.holds(devices.len()) {
+    let TargetDevices { devices, in_bootloader, trouble, earlier, .. } = survey;
+    if target.expect.holds(survey.count()) {
         return None;
     }
     if let Some(trouble) = trouble {
@@ -279,6 +295,9 @@ pub(super) fn unmet(target: &Target, survey: &TargetDevices) -> Option<Cause> {
     } else {
         devices.iter().map(|manned| manned.found.address.as_str()).collect::<Vec<_>>().join(", ")
     };
+    if earlier.absent > 0 {
+        list += &format!("; of the earlier run, and not there any more: {}", earlier.absent);
+    }
     if !in_bootloader.is_empty() {
         list += &format!("; in their bootloader: {}", in_bootloader.join(", "));
     }
@@ -290,7 +309,7 @@ pub(super) fn unmet(target: &Target, survey: &TargetDevices) -> Option<Cause> {
             target.expect.in_words(),
             target.name,
             humantime::format_duration(target.discover),
-            devices.len()
+            survey.count()
         ),
         "check power and cables; `flashfleet list PLAN` shows what is there and why it does not match",
     ))

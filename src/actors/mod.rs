@@ -6,6 +6,7 @@ mod clock;
 mod commands;
 mod device;
 mod discovery;
+mod earlier;
 mod probe;
 mod programs;
 mod progress;

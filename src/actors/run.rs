@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::cause::{Cause, Class};
 use crate::exit::Exit;
 use crate::plan::Plan;
-use crate::report::{EventKind, Finished, Outcome, ReporterCore, SCHEMA};
+use crate::report::{EarlierRun, EventKind, Finished, Outcome, ReporterCore, SCHEMA};
 
 use super::clock::Clock;
 use super::discovery::{Found, Scout, Survey, TargetSurvey, unmet};
@@ -28,6 +28,8 @@ pub struct RunOptions {
     pub only: Vec<String>,
     /// Devices at once, instead of the plan's.
     pub parallel: Option<usize>,
+    /// The run that this one goes on with.
+    pub earlier: Arc<EarlierRun>,
 }
 
 /// Interrupts of a run: each message is one, the first for gently, the second for now.
@@ -68,6 +70,7 @@ pub(super) async fn run(
         clock,
         written: WrittenFiles::default(),
         uploads: Uploads::default(),
+        earlier: options.earlier,
     };
     let (done, mut ended) = oneshot::channel();
     let scheduler = Scheduler::new(scout, targets, options.parallel, done).start();
@@ -119,6 +122,7 @@ pub async fn survey(
         clock,
         written: WrittenFiles::default(),
         uploads: Uploads::default(),
+        earlier: Arc::clone(&options.earlier),
     };
     let mut targets = Vec::new();
     for index in selected(&plan, &options.only) {

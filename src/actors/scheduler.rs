@@ -1,6 +1,6 @@
 //! The scheduler actor: which device starts when, and when the run is over. It decides; devices do, the reporter tells.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -135,6 +135,7 @@ impl Scheduler {
         let mut surveyed = std::mem::take(&mut self.surveyed);
         surveyed.sort_by_key(|survey| survey.target);
         let mut closed: Option<(Outcome, Cause)> = None;
+        let mut seen_again = HashSet::new();
         let mut owners: HashMap<String, Vec<String>> = HashMap::new();
         for survey in &surveyed {
             let Some(target) = plan.targets.get(survey.target) else { continue };
@@ -151,7 +152,8 @@ impl Scheduler {
         for survey in surveyed {
             let Some(target) = plan.targets.get(survey.target) else { continue };
             let unmet = unmet(target, &survey);
-            let found = survey.devices.len();
+            let found = survey.count();
+            seen_again.extend(survey.earlier.seen_again.iter().copied());
             for manned in survey.devices {
                 self.add(target, manned);
             }
@@ -176,11 +178,20 @@ impl Scheduler {
                 }
             }
         }
+        self.carry_over(&seen_again);
         if let Some((outcome, cause)) = closed {
             self.close(outcome, cause);
         }
         self.refuse_shared(&owners);
         self.advance(ctx);
+    }
+
+    /// Devices of the earlier run that were not found again keep what they have, whichever targets this run is about.
+    fn carry_over(&mut self, seen_again: &HashSet<usize>) {
+        let passed = self.scout.carry_over(seen_again);
+        self.counts.started += passed;
+        self.counts.finished += passed;
+        self.counts.passed += passed;
     }
 
     /// Whether this process may have all the links open that the run will have open at once. Said before anything is written,
@@ -206,6 +217,7 @@ impl Scheduler {
                 address: manned.found.address.clone(),
                 identity: manned.found.identity.clone(),
                 steps: planned_steps(&target.steps),
+                carried_from: None,
             },
         );
         let index = self.entries.len();
@@ -474,6 +486,7 @@ impl Handler<Interrupt> for Scheduler {
         }
         if self.surveys_due > 0 {
             // Nothing has been written to anything: there is no safe step to wait for.
+            self.carry_over(&HashSet::new());
             self.end(ctx);
         } else {
             self.advance(ctx);

@@ -12,6 +12,7 @@ mod logging;
 pub mod man;
 mod output;
 pub mod report;
+mod resume;
 pub mod run;
 pub mod schema;
 mod signals;

@@ -10,7 +10,9 @@ use tokio::sync::mpsc;
 
 use super::diagnose::{say, show_plan_errors};
 use super::logging;
+use super::resume;
 use super::signals::Signals;
+
 use crate::actors::{Found, Interrupts, Probed, RealSource, Run, RunOptions, Source, Survey};
 use crate::cause::{Cause, Class};
 use crate::exit::Exit;
@@ -18,7 +20,8 @@ use crate::flow::planned_steps;
 use crate::plan::Plan;
 use crate::report::log::default_journal_path;
 use crate::report::{
-    Destination, Display, Outcome, OutputPaths, Outputs, ProgressMode, ReporterCore, prepare_outputs,
+    Destination, Display, EarlierRun, Outcome, OutputPaths, Outputs, ProgressMode, ReporterCore,
+    prepare_outputs,
 };
 use crate::transport::raise_descriptor_limit;
 
@@ -33,8 +36,12 @@ pub struct RunArgs {
     /// Devices at once, instead of the plan's.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub parallel: Option<u32>,
+    /// Go on with an earlier run of this plan: the one of this journal, else of `--journal`, else the newest. What is here is
+    /// looked at again, and written only where it must be; what is not here any more keeps its verdict.
+    #[arg(long, value_name = "JOURNAL", num_args = 0..=1, require_equals = true)]
+    pub resume: Option<Option<PathBuf>>,
     /// Find the devices and print what would be done to each; write to none.
-    #[arg(long, conflicts_with_all = ["json", "junit", "html", "events", "journal", "trace"])]
+    #[arg(long, conflicts_with_all = ["resume", "json", "junit", "html", "events", "journal", "trace"])]
     pub dry_run: bool,
     /// What it writes and shows.
     #[command(flatten)]
@@ -86,10 +93,22 @@ pub fn run(args: &RunArgs, out: &mut dyn Write, err: &mut dyn Write) -> Exit {
         say(err, &cause);
         return Exit::Usage;
     }
+    let earlier = match &args.resume {
+        Some(journal) => resume::earlier(&plan, journal.as_deref(), args.outputs.journal.as_deref(), err),
+        None => Ok(EarlierRun::default()),
+    };
+    let earlier = match earlier {
+        Ok(earlier) => Arc::new(earlier),
+        Err(cause) => {
+            say(err, &cause);
+            return Exit::of_cause(&cause);
+        }
+    };
     let options = RunOptions {
         run_id: uuid::Uuid::now_v7().to_string(),
         only: args.only.clone(),
         parallel: args.parallel.and_then(|count| usize::try_from(count).ok()),
+        earlier,
     };
     if args.dry_run {
         return dry_run(&plan, options, Arc::new(RealSource::new()), out, err);

@@ -199,7 +199,9 @@ impl Aggregate {
     }
 
     fn device_found(&mut self, event: &Event) {
-        let EventKind::DeviceFound { target, address, identity, steps } = &event.kind else { return };
+        let EventKind::DeviceFound { target, address, identity, steps, carried_from } = &event.kind else {
+            return;
+        };
         let Some(id) = &event.device else {
             self.damage("log.no_device", "a device was found without an id".to_owned());
             return;
@@ -216,6 +218,7 @@ impl Aggregate {
             address.clone(),
             identity.clone(),
             steps,
+            carried_from.clone(),
         ));
     }
 
@@ -232,7 +235,8 @@ impl Aggregate {
         };
         if let Err((code, message)) = device.apply(event) {
             self.notes.add(code, message, Some(id));
-        } else if let EventKind::StepFinished(step) = &event.kind
+        } else if !device.is_carried()
+            && let EventKind::StepFinished(step) = &event.kind
             && let Some(upload) = &step.detail.upload
         {
             self.uploads.count(upload.bytes, step.started_at, step.duration_s);

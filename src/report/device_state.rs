@@ -23,6 +23,7 @@ pub(super) struct DeviceState {
     address: String,
     slot: String,
     identity: Identity,
+    carried_from: Option<String>,
     attempts: u32,
     started_at: Option<DateTime<Utc>>,
     steps: Vec<StepState>,
@@ -86,6 +87,7 @@ impl DeviceState {
         address: String,
         identity: Identity,
         steps: &[PlannedStep],
+        carried_from: Option<String>,
     ) -> Self {
         let slot = identity.slot_name().filter(|name| !name.is_empty()).unwrap_or(&address).to_owned();
         Self {
@@ -94,6 +96,7 @@ impl DeviceState {
             address,
             slot,
             identity,
+            carried_from,
             attempts: 0,
             started_at: None,
             steps: steps.iter().map(StepState::new).collect(),
@@ -105,6 +108,11 @@ impl DeviceState {
 
     pub(super) fn title(&self) -> String {
         format!("{} {}", self.target, self.slot)
+    }
+
+    /// Whether another run gave it its verdict.
+    pub(super) fn is_carried(&self) -> bool {
+        self.carried_from.is_some()
     }
 
     pub(super) fn has_verdict(&self) -> bool {
@@ -206,6 +214,7 @@ impl DeviceState {
             verdict: end.verdict,
             changed: end.changed,
             on_test: end.on_test && end.verdict == Verdict::Passed,
+            carried_from: self.carried_from.clone(),
             cause: end.cause.clone(),
             attempts: end.attempts.max(self.attempts),
             started_at: self.started_at,

@@ -179,6 +179,9 @@ pub enum EventKind {
         identity: Identity,
         /// Every step planned for it, in order.
         steps: Vec<PlannedStep>,
+        /// Id of the run that gave it its verdict, where that was an earlier one which this run goes on with.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        carried_from: Option<String>,
     },
     /// A target found fewer or more devices than it expects.
     TargetUnmet {

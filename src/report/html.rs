@@ -115,6 +115,9 @@ fn totals(report: &Report) -> String {
     if summary.on_test > 0 {
         let _ = write!(html, " · {} {ON_TEST}", summary.on_test);
     }
+    if summary.carried > 0 {
+        let _ = write!(html, " · {} of an earlier run, and not there any more", summary.carried);
+    }
     if let Some(rate) = summary.bytes_per_s {
         let _ = write!(html, " · {} sent at {}", text::bytes(summary.bytes), text::rate(rate));
     }
@@ -136,6 +139,9 @@ fn device_row(device: &DeviceReport) -> String {
     }
     if device.on_test {
         let _ = write!(told, "<div class=\"aborted\">{ON_TEST}</div>");
+    }
+    if let Some(run) = &device.carried_from {
+        let _ = write!(told, "<div class=\"quiet\">verdict of run {}: not there any more</div>", escape(run));
     }
     if device.verdict == Verdict::Passed && device.changed == Some(false) {
         told.push_str("<div>already current</div>");

@@ -233,6 +233,7 @@ fn properties(device: &DeviceReport) -> Vec<(String, String)> {
         ("verdict", Some(device.verdict.as_str().to_owned())),
         ("changed", device.changed.map(|changed| changed.to_string())),
         ("on_test", device.on_test.then(|| ON_TEST.to_owned())),
+        ("carried_from", device.carried_from.clone()),
         ("attempts", Some(device.attempts.to_string())),
         ("bytes_per_s", device.bytes_per_s().map(|rate| format!("{rate:.0}"))),
     ];

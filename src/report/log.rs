@@ -190,6 +190,14 @@ pub(super) fn unwritable(path: &Path, error: &io::Error) -> Cause {
 /// # Errors
 /// `station.no_home` where the system does not say where the user's folders are.
 pub fn default_journal_path(run_id: &str, started_at: DateTime<Utc>) -> Result<PathBuf, Cause> {
+    Ok(journals_folder()?.join(journal_name(run_id, started_at)))
+}
+
+/// The folder that journals lie in if nobody says otherwise.
+///
+/// # Errors
+/// `station.no_home`.
+pub(super) fn journals_folder() -> Result<PathBuf, Cause> {
     let strategy = etcetera::choose_base_strategy().map_err(|error| {
         Cause::new(
             Class::Station,
@@ -199,14 +207,13 @@ pub fn default_journal_path(run_id: &str, started_at: DateTime<Utc>) -> Result<P
         )
     })?;
     let state = strategy.state_dir().unwrap_or_else(|| strategy.data_dir());
-    Ok(journal_path_in(&state, run_id, started_at))
+    Ok(state.join("flashfleet").join("journals"))
 }
 
-fn journal_path_in(state: &Path, run_id: &str, started_at: DateTime<Utc>) -> PathBuf {
+fn journal_name(run_id: &str, started_at: DateTime<Utc>) -> String {
     let id: String =
         run_id.chars().map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' }).collect();
-    let name = format!("{}-{id}.jsonl", started_at.format("%Y-%m-%dT%H%M%SZ"));
-    state.join("flashfleet").join("journals").join(name)
+    format!("{}-{id}.jsonl", started_at.format("%Y-%m-%dT%H%M%SZ"))
 }
 
 /// Reads an event log line by line, whatever is in it, in bounded memory.
@@ -419,10 +426,9 @@ mod tests {
     }
 
     #[test]
-    fn journals_lie_in_the_state_folder_by_date_and_run() {
+    fn journals_are_named_by_date_and_run() {
         let at = DateTime::from_timestamp(1_793_692_800, 0).unwrap();
-        let path = journal_path_in(Path::new("/state"), "0199-a/../b", at);
-        assert_eq!(path, Path::new("/state/flashfleet/journals/2026-11-03T080000Z-0199-a____b.jsonl"));
+        assert_eq!(journal_name("0199-a/../b", at), "2026-11-03T080000Z-0199-a____b.jsonl");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::event::{DeviceId, Outcome};
-use super::model::{REPORT_SCHEMA, Report, ReportNote, RunReport, Summary};
+use super::model::{DeviceReport, REPORT_SCHEMA, Report, ReportNote, RunReport, Summary};
 use super::names::number_doubles;
 use crate::exit::Exit;
 
@@ -20,11 +20,11 @@ pub fn merge(reports: Vec<Report>) -> Option<Report> {
     }
     reports.sort_by_key(|report| report.run.started_at);
     let runs: Vec<RunReport> = reports.iter().flat_map(runs_of).collect();
-    let summary = total(&reports);
+    let ids: HashSet<String> = runs.iter().filter_map(|run| run.id.clone()).collect();
     let mut merged = Report {
         schema: REPORT_SCHEMA.to_owned(),
         run: run_of(&runs),
-        summary,
+        summary: sent(&reports),
         targets_unmet: Vec::new(),
         devices: Vec::new(),
         notes: Vec::new(),
@@ -38,7 +38,11 @@ pub fn merge(reports: Vec<Report>) -> Option<Report> {
             unmet.plan = unmet.plan.or_else(|| plan.clone());
             unmet
         }));
-        merged.devices.extend(report.devices.into_iter().map(|mut device| {
+        // What a run carried over is told by the run that it is of, where that one is here, too.
+        let is_told =
+            |device: &DeviceReport| device.carried_from.as_ref().is_some_and(|run| ids.contains(run));
+        let own = report.devices.into_iter().filter(|device| !is_told(device));
+        merged.devices.extend(own.map(|mut device| {
             device.id = renamed(device.id);
             device.plan = device.plan.or_else(|| plan.clone());
             device
@@ -51,6 +55,7 @@ pub fn merge(reports: Vec<Report>) -> Option<Report> {
     for (device, id) in merged.devices.iter_mut().zip(ids) {
         device.id = DeviceId(id);
     }
+    merged.devices.iter().for_each(|device| merged.summary.count(device));
     Some(merged)
 }
 
@@ -96,11 +101,11 @@ fn run_of(runs: &[RunReport]) -> RunReport {
     }
 }
 
-fn total(reports: &[Report]) -> Summary {
+/// What all runs sent, and how fast.
+fn sent(reports: &[Report]) -> Summary {
     let mut total = Summary::default();
     let mut seconds = 0.0;
     for report in reports {
-        report.devices.iter().for_each(|device| total.count(device));
         total.bytes = total.bytes.saturating_add(report.summary.bytes);
         if let Some(rate) = report.summary.bytes_per_s.filter(|rate| *rate > 0.0) {
             seconds += report.summary.bytes as f64 / rate;

@@ -5,6 +5,7 @@ mod copy;
 mod device_state;
 mod diagnosis;
 mod display;
+mod earlier;
 mod event;
 mod html;
 mod junit;
@@ -23,6 +24,7 @@ mod text;
 pub use aggregate::Aggregate;
 pub use diagnosis::{LimitedBy, Setting, UploadDiagnosis};
 pub use display::{Display, ProgressMode};
+pub use earlier::{EarlierDevice, EarlierRun};
 pub use event::{
     Departure, DeviceId, Event, EventKind, ImageOutcome, ImageView, Outcome, PlannedStep, SCHEMA, StepDetail,
     StepFinished, UploadFigures, Verdict,

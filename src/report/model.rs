@@ -88,7 +88,10 @@ pub struct Summary {
     /// Of the passed ones, those that revert at the next reset.
     #[serde(default)]
     pub on_test: usize,
-    /// Bytes of image files that finished upload steps sent, all attempts together.
+    /// Of all, those whose verdict is an earlier run's.
+    #[serde(default)]
+    pub carried: usize,
+    /// Bytes of image files that finished upload steps of this run sent, all attempts together.
     pub bytes: u64,
     /// `bytes` per second between the begin of the first upload step and the end of the last; `null` without uploads.
     pub bytes_per_s: Option<f64>,
@@ -98,6 +101,7 @@ impl Summary {
     /// Counts one device in.
     pub fn count(&mut self, device: &DeviceReport) {
         self.devices += 1;
+        self.carried += usize::from(device.carried_from.is_some());
         match device.verdict {
             Verdict::Passed => {
                 self.passed += 1;
@@ -151,6 +155,10 @@ pub struct DeviceReport {
     /// It passed, but what runs was not confirmed and reverts at the next reset.
     #[serde(default)]
     pub on_test: bool,
+    /// Id of the earlier run that gave it its verdict, where this run went on with that one and did not find the device
+    /// again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub carried_from: Option<String>,
     /// Why it did not pass.
     pub cause: Option<Cause>,
     /// How often it was tried; 0 where nobody came to it.

@@ -104,7 +104,7 @@ fn read_log(input: impl BufRead, name: &str) -> Result<Report, Cause> {
     Ok(aggregate.report())
 }
 
-fn unreadable(message: String) -> Cause {
+pub(super) fn unreadable(message: String) -> Cause {
     let help = "name an event log (--journal, --events) or a JSON report (--json) of an earlier run";
     Cause::new(Class::Plan, "plan.input_unreadable", message, help)
 }

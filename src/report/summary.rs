@@ -70,8 +70,9 @@ pub fn summary(report: &Report, style: SummaryStyle) -> String {
 
 /// `line: 24 devices in 2 min 10 s: 21 passed (3 already current), 2 failed, 1 error; interrupted`.
 fn headline(report: &Report) -> String {
-    let Summary { devices, passed, failed, error, timed_out, aborted, already_current, on_test, .. } =
-        report.summary;
+    let Summary {
+        devices, passed, failed, error, timed_out, aborted, already_current, on_test, carried, ..
+    } = report.summary;
     let plan = report.run.plan.as_deref().unwrap_or("unknown plan");
     let mut line = format!("{}: {}", text::printable(plan), text::count(devices, "device"));
     if let Some(duration) = report.run.duration_s {
@@ -90,6 +91,9 @@ fn headline(report: &Report) -> String {
     parts
         .extend(others.iter().filter(|(count, _)| *count > 0).map(|(count, name)| format!("{count} {name}")));
     let _ = write!(line, ": {}", parts.join(", "));
+    if carried > 0 {
+        let _ = write!(line, " ({carried} in the earlier run, and not there any more)");
+    }
     // That devices passed or did not was just said.
     if !matches!(report.run.outcome, Outcome::Passed | Outcome::NotPassed) {
         let _ = write!(line, "; {}", report.run.outcome);

@@ -8,6 +8,7 @@ mod other_tools;
 #[path = "../common/package.rs"]
 mod package;
 mod programs;
+mod resume;
 mod runs;
 mod station;
 mod update;

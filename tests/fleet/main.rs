@@ -19,6 +19,7 @@ mod packages;
 mod phases;
 mod policy;
 mod recovery;
+mod resume;
 mod tap;
 mod trouble;
 mod usb;

@@ -135,12 +135,14 @@ fn device_finished() -> impl Strategy<Value = EventKind> {
 
 fn device_found() -> impl Strategy<Value = EventKind> {
     let steps = prop::collection::vec(text(), 0..4);
-    (text(), text(), identity(), steps).prop_map(|(target, address, identity, steps)| {
+    (text(), text(), identity(), steps, prop::option::of(text())).prop_map(|found| {
+        let (target, address, identity, steps, carried_from) = found;
         EventKind::DeviceFound {
             target,
             address,
             identity,
             steps: steps.into_iter().map(|name| PlannedStep { name }).collect(),
+            carried_from,
         }
     })
 }

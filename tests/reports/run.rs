@@ -125,7 +125,7 @@ impl Script {
     ) {
         let steps = steps.iter().map(|name| PlannedStep { name: (*name).to_owned() }).collect();
         let (target, address) = (target.to_owned(), address.to_owned());
-        self.about(device, EventKind::DeviceFound { target, address, identity, steps });
+        self.about(device, EventKind::DeviceFound { target, address, identity, steps, carried_from: None });
     }
 
     pub(crate) fn step_started(&mut self, device: &str, step: usize, name: &str) {

@@ -227,7 +227,13 @@ mod tests {
             let steps = vec![PlannedStep { name: "upload app".to_owned() }];
             self.tell(
                 device,
-                EventKind::DeviceFound { target, address, identity: Identity::default(), steps },
+                EventKind::DeviceFound {
+                    target,
+                    address,
+                    identity: Identity::default(),
+                    steps,
+                    carried_from: None,
+                },
             );
             self.tell(device, EventKind::DeviceStarted { attempt: 1 });
             self.tell(device, EventKind::StepStarted { step: 0, name: "upload app".to_owned() });
