@@ -190,10 +190,6 @@ fn drive(image: &Arc<[u8]>, config: UploadConfig, world: &mut World) -> Result<b
                     prop_assert!(chunk.request.message_len() <= max_message);
                     tickets.insert(exchange.submit(now, chunk.request, chunk.policy), Asked::Chunk(chunk.id));
                 }
-                Action::Repeat(id) => {
-                    let ticket = ticket_of(&tickets, id).expect("a chunk in flight");
-                    prop_assert!(exchange.repeat(ticket));
-                }
                 Action::Cancel(id) => {
                     // Its outcome may have come together with the one that made it useless.
                     if let Some(ticket) = ticket_of(&tickets, id) {
