@@ -11,8 +11,14 @@ use flashfleet::smp::chunk::Layout;
 use flashfleet::smp::console;
 use tokio::time::Instant;
 
+#[path = "upload_window/fates.rs"]
+mod fates;
+#[path = "upload_window/same_losses.rs"]
+mod same_losses;
 #[path = "upload_window/seeds.rs"]
 mod seeds;
+
+use fates::{FatefulLink, Fates, Record};
 
 fn image(size: usize) -> Arc<Image> {
     let payload: Vec<u8> = (0..size).map(|n| n.to_le_bytes()[0] ^ n.to_le_bytes()[1]).collect();
@@ -28,6 +34,7 @@ struct Run {
     uploaded: Uploaded,
     device: DeviceHandle,
     conversation: Conversation,
+    record: Record,
 }
 
 fn in_virtual_time<F: Future>(future: F) -> F::Output {
@@ -41,7 +48,19 @@ fn in_virtual_time<F: Future>(future: F) -> F::Output {
 
 /// Uploads an image, and checks what must hold after every upload.
 async fn upload(fleet: &Fleet, image: &Image, window: Option<u32>, conversation: Conversation) -> Run {
+    upload_through(fleet, image, window, conversation, None).await
+}
+
+/// The same, where messages meet these fates.
+async fn upload_through(
+    fleet: &Fleet,
+    image: &Image,
+    window: Option<u32>,
+    conversation: Conversation,
+    fates: Option<Fates>,
+) -> Run {
     let link = fleet.connector(0).connect().await.expect("a link");
+    let (link, record) = FatefulLink::new(link, fates);
     let options = ClientOptions { window, retries: 10, ..ClientOptions::default() };
     let mut client = Client::new(link, options, conversation);
     client.limits().await.expect("limits");
@@ -67,13 +86,20 @@ async fn upload(fleet: &Fleet, image: &Image, window: Option<u32>, conversation:
     assert_eq!(device.power(), Power::Running, "the server did not crash");
     assert_eq!(device.boots(), 0);
     assert_eq!(device.slot(1).hash.as_deref(), Some(image.hash()), "what was sent is there");
-    Run { took, rate, uploaded, device, conversation: client.close().await }
+    Run { took, rate, uploaded, device, conversation: client.close().await, record }
 }
 
 fn run(spec: &SimSpec, size: usize, window: Option<u32>) -> Run {
     in_virtual_time(async {
         let fleet = Fleet::new(spec).expect("a fleet");
         upload(&fleet, &image(size), window, Conversation::default()).await
+    })
+}
+
+fn run_through(spec: &SimSpec, size: usize, window: Option<u32>, fates: Fates) -> Run {
+    in_virtual_time(async {
+        let fleet = Fleet::new(spec).expect("a fleet");
+        upload_through(&fleet, &image(size), window, Conversation::default(), Some(fates)).await
     })
 }
 
