@@ -292,6 +292,18 @@ fn lost_chunk_is_sent_again_after_a_measured_time() {
     let more = run(&spec, 16 * 1024, Some(1)).took - run(&quiet, 16 * 1024, Some(1)).took;
     assert!(more < Duration::from_millis(450), "{more:?} instead of 2.5 s");
 }
+
+/// Answers come after the proven time for one, so each chunk goes again before its answer is there.
+#[test]
+fn late_answer_counts_though_its_chunk_went_again() {
+    let spec = SimSpec { baud: Some(115_200), latency_ms: 1400, ..SimSpec::default() };
+    for window in [None, Some(1)] {
+        let run = run(&spec, 4 * 1024, window);
+        // Only until the link is known.
+        assert!((1..=3).contains(&run.uploaded.figures.resent), "{}", run.record.timeline());
+    }
+}
+
 #[test]
 fn lost_first_chunk_does_not_cost_the_time_of_the_slowest_erase() {
     for answer_lost in [false, true] {
