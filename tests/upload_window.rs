@@ -60,7 +60,7 @@ async fn upload_through(
     fates: Option<Fates>,
 ) -> Run {
     let link = fleet.connector(0).connect().await.expect("a link");
-    let (link, record) = FatefulLink::new(link, fates);
+    let (link, record) = FatefulLink::around(link, fates);
     let options = ClientOptions { window, retries: 10, ..ClientOptions::default() };
     let mut client = Client::new(link, options, conversation);
     client.limits().await.expect("limits");

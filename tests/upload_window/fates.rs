@@ -40,7 +40,8 @@ impl Fates {
             }
             // The upper 53 bits are a fraction that f64 holds exactly.
             let fraction = |word: u64| (word >> 11) as f64 / (1_u64 << 53) as f64;
-            (0..MOST_LOSSES).take_while(|time| fraction(mixed(word + u64::from(*time))) < lose).count() as u32
+            let is_lost = |time: &u32| fraction(mixed(word.wrapping_add(u64::from(*time)))) < lose;
+            (0..MOST_LOSSES).find(|time| !is_lost(time)).unwrap_or(MOST_LOSSES)
         };
         Self { losses: Arc::new(losses), buf_size }
     }
@@ -145,7 +146,8 @@ pub(crate) struct FatefulLink {
 }
 
 impl FatefulLink {
-    pub(crate) fn new(link: Box<dyn Link>, fates: Option<Fates>) -> (Box<dyn Link>, Record) {
+    /// The link around another, and the record of what happens on it.
+    pub(crate) fn around(link: Box<dyn Link>, fates: Option<Fates>) -> (Box<dyn Link>, Record) {
         let record = Record::default();
         (Box::new(Self { link, fates, record: record.clone(), start: Instant::now() }), record)
     }

@@ -54,7 +54,7 @@ fn two_answers_close_together_show_how_many_fit() {
         assert_eq!(window.size(), size, "answers {gap} ms apart");
     }
     let mut window = new_window(3);
-    [100, 200, 201].map(|now| window.answered(Duration::from_millis(now)));
+    [100, 200, 201].into_iter().for_each(|now| window.answered(Duration::from_millis(now)));
     assert_eq!(window.size(), 3, "never beyond the limit");
     // Not again once there was trouble.
     let mut window = new_window(7);
@@ -62,7 +62,7 @@ fn two_answers_close_together_show_how_many_fit() {
     window.lost();
     (0..BLAMED).for_each(|n| window.answered(Duration::from_millis(u64::from(200 + 100 * n))));
     let now = Duration::from_millis(u64::from(200 + 100 * BLAMED));
-    [0, 1].map(|more| window.answered(now + Duration::from_millis(more)));
+    [0, 1].into_iter().for_each(|more| window.answered(now + Duration::from_millis(more)));
     assert_eq!(window.size(), 2);
 }
 
