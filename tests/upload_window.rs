@@ -11,8 +11,14 @@ use flashfleet::smp::chunk::Layout;
 use flashfleet::smp::console;
 use tokio::time::Instant;
 
+#[path = "upload_window/fates.rs"]
+mod fates;
+#[path = "upload_window/same_losses.rs"]
+mod same_losses;
 #[path = "upload_window/seeds.rs"]
 mod seeds;
+
+use fates::{FatefulLink, Fates, Record};
 
 fn image(size: usize) -> Arc<Image> {
     let payload: Vec<u8> = (0..size).map(|n| n.to_le_bytes()[0] ^ n.to_le_bytes()[1]).collect();
@@ -28,6 +34,7 @@ struct Run {
     uploaded: Uploaded,
     device: DeviceHandle,
     conversation: Conversation,
+    record: Record,
 }
 
 fn in_virtual_time<F: Future>(future: F) -> F::Output {
@@ -41,7 +48,19 @@ fn in_virtual_time<F: Future>(future: F) -> F::Output {
 
 /// Uploads an image, and checks what must hold after every upload.
 async fn upload(fleet: &Fleet, image: &Image, window: Option<u32>, conversation: Conversation) -> Run {
+    upload_through(fleet, image, window, conversation, None).await
+}
+
+/// The same, where messages meet these fates.
+async fn upload_through(
+    fleet: &Fleet,
+    image: &Image,
+    window: Option<u32>,
+    conversation: Conversation,
+    fates: Option<Fates>,
+) -> Run {
     let link = fleet.connector(0).connect().await.expect("a link");
+    let (link, record) = FatefulLink::around(link, fates);
     let options = ClientOptions { window, retries: 10, ..ClientOptions::default() };
     let mut client = Client::new(link, options, conversation);
     client.limits().await.expect("limits");
@@ -67,13 +86,20 @@ async fn upload(fleet: &Fleet, image: &Image, window: Option<u32>, conversation:
     assert_eq!(device.power(), Power::Running, "the server did not crash");
     assert_eq!(device.boots(), 0);
     assert_eq!(device.slot(1).hash.as_deref(), Some(image.hash()), "what was sent is there");
-    Run { took, rate, uploaded, device, conversation: client.close().await }
+    Run { took, rate, uploaded, device, conversation: client.close().await, record }
 }
 
 fn run(spec: &SimSpec, size: usize, window: Option<u32>) -> Run {
     in_virtual_time(async {
         let fleet = Fleet::new(spec).expect("a fleet");
         upload(&fleet, &image(size), window, Conversation::default()).await
+    })
+}
+
+fn run_through(spec: &SimSpec, size: usize, window: Option<u32>, fates: Fates) -> Run {
+    in_virtual_time(async {
+        let fleet = Fleet::new(spec).expect("a fleet");
+        upload_through(&fleet, &image(size), window, Conversation::default(), Some(fates)).await
     })
 }
 
@@ -266,6 +292,18 @@ fn lost_chunk_is_sent_again_after_a_measured_time() {
     let more = run(&spec, 16 * 1024, Some(1)).took - run(&quiet, 16 * 1024, Some(1)).took;
     assert!(more < Duration::from_millis(450), "{more:?} instead of 2.5 s");
 }
+
+/// Answers come after the proven time for one, so each chunk goes again before its answer is there.
+#[test]
+fn late_answer_counts_though_its_chunk_went_again() {
+    let spec = SimSpec { baud: Some(115_200), latency_ms: 1400, ..SimSpec::default() };
+    for window in [None, Some(1)] {
+        let run = run(&spec, 4 * 1024, window);
+        // Only until the link is known.
+        assert!((1..=3).contains(&run.uploaded.figures.resent), "{}", run.record.timeline());
+    }
+}
+
 #[test]
 fn lost_first_chunk_does_not_cost_the_time_of_the_slowest_erase() {
     for answer_lost in [false, true] {

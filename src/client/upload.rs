@@ -113,14 +113,12 @@ impl Client {
             match upload.poll(now) {
                 Action::Send(chunk) => {
                     self.pieces.patience = Some(chunk.within);
+                    if chunk.again {
+                        self.doubt(chunk.request.message_len());
+                    }
                     let sent = self.in_protocol(chunk.request);
                     let ticket = self.conversation.exchange.submit(now, sent, chunk.policy);
                     tickets.insert(ticket, Asked::Chunk(chunk.id));
-                }
-                Action::Repeat(id) => {
-                    if let Some(ticket) = tickets.of_chunk(id) {
-                        self.conversation.exchange.repeat(ticket);
-                    }
                 }
                 Action::Cancel(id) => {
                     if let Some(ticket) = tickets.of_chunk(id) {

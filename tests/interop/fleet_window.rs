@@ -189,11 +189,13 @@ fn fleet_window_holds_where_frames_are_lost_and_spoiled() -> Result<()> {
 
 #[test]
 fn fleet_window_holds_where_frames_to_another_board_are_lost() -> Result<()> {
+    survives(Kind::Mps2, 100, Action::Lose)?;
     survives(Kind::Mps2, 20, Action::Lose)
 }
 
 #[test]
 fn fleet_window_holds_where_frames_to_another_board_are_spoiled() -> Result<()> {
+    survives(Kind::Mps2, 100, Action::Spoil)?;
     survives(Kind::Mps2, 20, Action::Spoil)
 }
 

@@ -150,6 +150,14 @@ impl Proxy {
         self.seen.lock().unwrap().log.iter().filter(|(frame, _)| kind(frame) == wanted).count()
     }
 
+    /// How many frames were lost or spoiled, in this direction.
+    pub(crate) fn hit(&self, direction: Direction) -> usize {
+        let hit = |(frame, action): &&(Frame, Action)| {
+            frame.direction == direction && matches!(action, Action::Lose | Action::Spoil)
+        };
+        self.seen.lock().unwrap().log.iter().filter(hit).count()
+    }
+
     /// How many frames were lost.
     pub(crate) fn lost(&self) -> usize {
         self.seen.lock().unwrap().log.iter().filter(|(_, action)| *action == Action::Lose).count()
@@ -162,6 +170,17 @@ impl Drop for Proxy {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
+    }
+}
+
+/// Does `bad` to one frame in so many, both ways, but not at the same place.
+pub(crate) fn both_ways(one_in: u32, bad: Action) -> impl FnMut(&Frame) -> Action + Send {
+    move |frame| {
+        let turn = match frame.direction {
+            Direction::Request => frame.index % one_in == one_in / 2,
+            Direction::Answer => frame.index % one_in == one_in - 1,
+        };
+        if turn { bad } else { Action::Pass }
     }
 }
 

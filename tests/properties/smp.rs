@@ -356,7 +356,6 @@ fn run_upload(
                 open.retain(|(other, _, _)| *other != id);
                 prop_assert!(open.len() < before, "only chunks in flight are cancelled");
             }
-            Action::Repeat(id) => prop_assert!(open.iter().any(|(other, _, _)| *other == id)),
             Action::LookAtList(_) => upload.handle_list(now, lists.next().expect("a cycle").clone()),
             Action::Wait(Some(until)) if open.is_empty() => {
                 prop_assert!(until > now);

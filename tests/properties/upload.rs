@@ -90,6 +90,12 @@ struct World {
     /// Messages that are not lost and not handled.
     unhandled: usize,
     most_unhandled: usize,
+    /// Chunks that were sent, those of them none of whose bytes were new, and messages lost in either direction.
+    chunks: u64,
+    resent: u64,
+    lost: u64,
+    /// The second of them by the upload's own figures, once it is done.
+    told_resent: Option<u64>,
     fates: Box<dyn Iterator<Item = Fate>>,
     services: Box<dyn Iterator<Item = u64>>,
     /// Offsets to tell instead of the true one.
@@ -104,6 +110,7 @@ impl World {
 
     fn send(&mut self, message: &[u8]) {
         let fate = self.fates.next().unwrap_or_default();
+        self.lost += u64::from(fate.lost);
         if fate.lost {
             return;
         }
@@ -136,6 +143,7 @@ impl World {
                 self.unhandled -= 1;
                 let answer = self.answer(&message);
                 let fate = self.fates.next().unwrap_or_default();
+                self.lost += u64::from(fate.lost);
                 for _ in 0..if fate.lost { 0 } else { 1 + usize::from(fate.twice) } {
                     self.at(fate.delay_ms, Event::ToClient(answer.clone()));
                 }
@@ -175,6 +183,8 @@ fn drive(image: &Arc<[u8]>, config: UploadConfig, world: &mut World) -> Result<b
     let mut upload = Upload::new(Arc::clone(image), [7; 32], config).expect("an upload");
     let mut exchange = Exchange::new(ExchangeConfig::default());
     let mut tickets: HashMap<Ticket, Asked> = HashMap::new();
+    // Where the last chunk ended, and the first byte that was never sent.
+    let (mut last_end, mut fresh) = (0, 0);
     for _ in 0..100_000 {
         let until = loop {
             let now = world.now;
@@ -188,11 +198,18 @@ fn drive(image: &Arc<[u8]>, config: UploadConfig, world: &mut World) -> Result<b
                 Action::Send(chunk) => {
                     prop_assert!(chunk.len > 0 && chunk.offset + chunk.len <= image.len());
                     prop_assert!(chunk.request.message_len() <= max_message);
+                    // What the server wants next, or what follows what was sent.
+                    let wanted = upload.progress().offset;
+                    prop_assert!(
+                        [wanted, last_end].contains(&chunk.offset),
+                        "{} is neither {wanted} nor {last_end}",
+                        chunk.offset
+                    );
+                    last_end = chunk.offset + chunk.len;
+                    world.chunks += 1;
+                    world.resent += u64::from(last_end <= fresh);
+                    fresh = fresh.max(last_end);
                     tickets.insert(exchange.submit(now, chunk.request, chunk.policy), Asked::Chunk(chunk.id));
-                }
-                Action::Repeat(id) => {
-                    let ticket = ticket_of(&tickets, id).expect("a chunk in flight");
-                    prop_assert!(exchange.repeat(ticket));
                 }
                 Action::Cancel(id) => {
                     // Its outcome may have come together with the one that made it useless.
@@ -208,6 +225,9 @@ fn drive(image: &Arc<[u8]>, config: UploadConfig, world: &mut World) -> Result<b
                 Action::Wait(until) => break until,
                 Action::Done(stats) => {
                     prop_assert!(stats.bytes <= image.len());
+                    prop_assert_eq!(upload.progress().offset, image.len());
+                    prop_assert_eq!(stats.chunks, world.chunks);
+                    world.told_resent = Some(stats.resent_chunks);
                     return Ok(true);
                 }
                 Action::Failed(_) => return Ok(false),
@@ -263,6 +283,10 @@ fn world(fates: Vec<Fate>, services: Vec<u64>, lies: Vec<Option<usize>>) -> Worl
         busy: false,
         unhandled: 0,
         most_unhandled: 0,
+        chunks: 0,
+        resent: 0,
+        lost: 0,
+        told_resent: None,
         fates: Box::new(fates.into_iter().cycle()),
         services: Box::new(services.into_iter().cycle()),
         lies: Box::new(lies.into_iter().cycle()),
@@ -303,6 +327,26 @@ proptest! {
         if done {
             prop_assert_eq!(world.server.flash.as_slice(), &*image);
         }
+    }
+
+    /// A server that is as fast as round trips say: each loss costs what was in flight with it, and nothing goes twice
+    /// without one.
+    #[test]
+    fn nothing_goes_twice_without_a_loss(
+        len in 1_usize..20_000,
+        max_message in 96_usize..600,
+        (window, spare, adaptive) in (1_usize..5, 0_usize..2, any::<bool>()),
+        delay_ms in 0_u64..60,
+        losses in vec(prop::bool::weighted(0.03), 1..200),
+        services in vec(0_u64..5, 1..30),
+    ) {
+        let image = image(len);
+        let fates = losses.into_iter().map(|lost| Fate { lost, twice: false, delay_ms }).collect();
+        let mut world = world(fates, services, vec![None]);
+        drive(&image, config(max_message, window, spare, adaptive), &mut world)?;
+        let most = world.lost * window as u64;
+        prop_assert!(world.resent <= most, "{} again for {} lost", world.resent, world.lost);
+        prop_assert!(world.told_resent.is_none_or(|told| told == world.resent));
     }
 
     /// Networks: anything overtakes anything, and comes twice.

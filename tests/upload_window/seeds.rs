@@ -8,7 +8,7 @@ use super::{Duration, FaultSpec, SimSpec, faults, run};
 const FRESH: u64 = 1_000_000;
 
 /// Links and servers: bits per second, milliseconds each way, bytes of a buffer, chunks, microseconds to write 1024 bytes.
-fn links() -> impl Iterator<Item = (String, SimSpec, usize)> {
+pub(crate) fn links() -> impl Iterator<Item = (String, SimSpec, usize)> {
     let paced = [115_200, 1_000_000].into_iter().flat_map(|baud| {
         [0, 5, 20, 60].into_iter().flat_map(move |latency_ms| {
             [384, 1024, 2048].into_iter().map(move |buf_size| (baud, latency_ms, buf_size, 1000))

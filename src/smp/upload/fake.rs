@@ -215,12 +215,6 @@ impl Bench {
                             tickets.iter().find(|(_, other)| **other == id).map(|(ticket, _)| *ticket);
                         self.exchange.cancel(self.now, ticket.expect("a chunk that was sent"));
                     }
-                    Action::Repeat(id) => {
-                        let ticket =
-                            tickets.iter().find(|(_, other)| **other == id).map(|(ticket, _)| *ticket);
-                        self.sent_at.push(self.now);
-                        assert!(self.exchange.repeat(ticket.expect("a chunk that was sent")));
-                    }
                     Action::LookAtList(_) => {
                         self.looks += 1;
                         let truth =

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::types::ChunkId;
 use crate::smp::Time;
 
-/// A chunk that was sent and is not answered.
+/// A chunk that was sent, once, and is not answered. What is sent again is another one.
 #[derive(Debug, Clone)]
 pub(super) struct InFlight {
     pub(super) id: ChunkId,
@@ -18,18 +18,28 @@ pub(super) struct InFlight {
     pub(super) end: usize,
     /// What the server was known to have when it was sent.
     pub(super) acked: usize,
+    /// When its bytes were sent first.
     pub(super) first_sent: Time,
+    /// When it was sent.
     pub(super) last_sent: Time,
-    /// Sendings, the first one included.
+    /// Sendings of its bytes until one was answered, this one included.
     pub(super) sends: u32,
     /// Sent again because the proven time was over.
     pub(super) regular: u32,
     /// Sent again, or looked for in the image list, because a measured time was over.
     pub(super) early: u32,
-    /// Its bytes are sent in another chunk: its answer matters only for telling that it left the server's buffers.
+    /// Its bytes are sent in another chunk: its answer matters only for telling that it left the server's buffers, unless
+    /// it is an earlier sending of the very chunk that is waited for.
     pub(super) void: bool,
     /// Nothing else was on its way when it was sent.
     pub(super) alone: bool,
+}
+
+impl InFlight {
+    /// Nothing was in the server's buffers when it was sent, or only what met silence.
+    pub(super) fn waits_for_no_other(&self) -> bool {
+        self.alone || self.sends > 1
+    }
 }
 
 /// A message that may lie in the server's buffers.
@@ -63,8 +73,8 @@ impl Flights {
         }
     }
 
-    /// A message was answered: the first of its sendings that may have been, and everything before, is out of the
-    /// server's buffers. What came after has its turn now, one after the other, whether their answers get through or not.
+    /// A message was answered: it, and everything before, is out of the server's buffers. What came after has its turn now,
+    /// one after the other, whether their answers get through or not.
     pub(super) fn answered(&mut self, id: Option<ChunkId>, now: Time) {
         if let Some(first) = self.sendings.iter().position(|sending| sending.id == id) {
             self.sendings.drain(..=first);
@@ -76,18 +86,36 @@ impl Flights {
         }
     }
 
-    /// Forgets what is over by now. Gives the chunks of no use of which no answer can be expected any more.
+    /// Forgets what is over by now. Gives the chunks of no use of which no answer can be expected any more. Earlier sendings
+    /// of what is waited for are of use however late they are answered.
     pub(super) fn expire(&mut self, now: Time) -> Vec<ChunkId> {
         self.sendings.retain(|sending| sending.until > now);
-        let (lost, open): (Vec<_>, Vec<_>) =
-            self.chunks.drain(..).partition(|chunk| chunk.void && !is_out(&self.sendings, chunk.id));
+        let wanted = self.oldest().filter(|oldest| oldest.sends > 1).map(|oldest| oldest.start);
+        let (lost, open): (Vec<_>, Vec<_>) = self.chunks.drain(..).partition(|chunk| {
+            chunk.void && Some(chunk.start) != wanted && !may_be_answered(&self.sendings, chunk.id)
+        });
         self.chunks = open;
         lost.into_iter().map(|chunk| chunk.id).collect()
+    }
+
+    /// Whether this is an earlier sending of what is waited for.
+    pub(super) fn is_earlier_sending(&self, chunk: &InFlight) -> bool {
+        chunk.void && self.oldest().is_some_and(|oldest| oldest.sends > 1 && oldest.start == chunk.start)
+    }
+
+    /// Whether the server may have this chunk in its buffers; otherwise it, or its answer, was lost.
+    pub(super) fn may_be_answered(&self, id: ChunkId) -> bool {
+        may_be_answered(&self.sendings, id)
     }
 
     /// Messages that may lie in the server's buffers.
     pub(super) fn sendings(&self) -> usize {
         self.sendings.len()
+    }
+
+    /// Chunks in flight, but for earlier sendings of others.
+    pub(super) fn ahead(&self) -> usize {
+        self.chunks.iter().filter(|chunk| !self.is_earlier_sending(chunk)).count()
     }
 
     /// When the next of them is over.
@@ -122,12 +150,12 @@ impl Flights {
         Some(self.chunks.remove(index))
     }
 
-    /// Everything but `keep` is sent in other chunks from now on.
-    pub(super) fn void_all(&mut self, keep: Option<ChunkId>) {
-        self.chunks.iter_mut().filter(|chunk| Some(chunk.id) != keep).for_each(|chunk| chunk.void = true);
+    /// Everything is sent in other chunks from now on.
+    pub(super) fn void_all(&mut self) {
+        self.chunks.iter_mut().for_each(|chunk| chunk.void = true);
     }
 }
 
-fn is_out(sendings: &[Sending], id: ChunkId) -> bool {
+fn may_be_answered(sendings: &[Sending], id: ChunkId) -> bool {
     sendings.iter().any(|sending| sending.id == Some(id))
 }

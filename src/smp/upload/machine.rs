@@ -193,13 +193,7 @@ impl Upload {
         if full || self.next >= self.bytes.len() {
             return Action::Wait(until.into_iter().chain(drained).min());
         }
-        match self.send_next(now) {
-            Ok(chunk) => Action::Send(chunk),
-            Err(error) => {
-                self.fail(error);
-                self.poll(now)
-            }
-        }
+        self.send_next(now, None)
     }
 
     /// What time makes of the chunks in flight.
@@ -226,7 +220,7 @@ impl Upload {
                     self.stats.pace.went_alone(now.saturating_sub(chunk.first_sent));
                 }
                 let response = answer.decode::<UploadChunk<'_>>();
-                if chunk.void {
+                if chunk.void && !self.flights.is_earlier_sending(&chunk) {
                     return self.handle_void(now, response.ok());
                 }
                 self.note_answer(now, response.is_ok());
@@ -299,7 +293,32 @@ impl Upload {
         &self.stats
     }
 
-    fn send_next(&mut self, now: Time) -> Result<ChunkRequest, UploadError> {
+    /// Sends the oldest chunk again. What was sent after it is not answered either: it goes again in its turn.
+    fn repeat(&mut self, now: Time, id: ChunkId, regular: bool) -> Action {
+        self.window.lost();
+        self.meter.disturbed();
+        self.flights.void_all();
+        self.waiting.repeated();
+        let Some(before) = self.flights.get_mut(id) else { return Action::Wait(None) };
+        let mut before = before.clone();
+        *(if regular { &mut before.regular } else { &mut before.early }) += 1;
+        self.next = before.start;
+        self.stats.resent_first += u64::from(before.start == 0);
+        self.send_next(now, Some(&before))
+    }
+
+    fn send_next(&mut self, now: Time, before: Option<&InFlight>) -> Action {
+        match self.next_chunk(now, before) {
+            Ok(chunk) => Action::Send(chunk),
+            Err(error) => {
+                self.fail(error);
+                self.poll(now)
+            }
+        }
+    }
+
+    /// What comes next, or again where it met silence `before`.
+    fn next_chunk(&mut self, now: Time, before: Option<&InFlight>) -> Result<ChunkRequest, UploadError> {
         let offset = self.next;
         let end = offset + self.layout.data_len(offset);
         let end = end.min(self.bytes.len());
@@ -325,41 +344,21 @@ impl Upload {
             start: offset,
             end,
             acked: self.acked,
-            first_sent: now,
+            first_sent: before.map_or(now, |before| before.first_sent),
             last_sent: now,
-            sends: 1,
-            regular: 0,
-            early: 0,
+            sends: before.map_or(1, |before| before.sends + 1),
+            regular: before.map_or(0, |before| before.regular),
+            early: before.map_or(0, |before| before.early),
             void: false,
             alone: self.flights.sendings() == 0,
         };
         let within = self.waiting.proven(&chunk, self.bytes.len());
         self.flights.sent(Some(id), now, within);
         self.flights.chunks.push(chunk);
-        self.stats.window = self.stats.window.max(self.flights.chunks.len());
+        self.stats.window = self.stats.window.max(self.flights.ahead());
         self.next = end;
-        Ok(ChunkRequest { id, request, policy: self.waiting.patience(within), within, offset, len })
-    }
-
-    /// Sends the oldest chunk again. What was sent after it is not answered either: it goes again in its turn.
-    fn repeat(&mut self, now: Time, id: ChunkId, regular: bool) -> Action {
-        self.window.lost();
-        self.meter.disturbed();
-        self.flights.void_all(Some(id));
-        let len = self.bytes.len();
-        let Some(chunk) = self.flights.get_mut(id) else { return Action::Wait(None) };
-        chunk.sends += 1;
-        chunk.last_sent = now;
-        *(if regular { &mut chunk.regular } else { &mut chunk.early }) += 1;
-        self.next = chunk.end;
-        let first = chunk.start == 0;
-        let within = self.waiting.proven(chunk, len);
-        self.waiting.repeated();
-        self.flights.sent(Some(id), now, within);
-        self.stats.resent_chunks += 1;
-        self.stats.resent_first += u64::from(first);
-        self.stats.chunks += 1;
-        Action::Repeat(id)
+        let (policy, again) = (self.waiting.patience(within), before.is_some());
+        Ok(ChunkRequest { id, request, policy, within, offset, len, again })
     }
 
     fn ask_list(&mut self, now: Time, list: List) -> Action {

@@ -76,7 +76,7 @@ fn times_to_wait_are_proven_ones_or_longer_where_the_link_is_slow() {
     {
         let mut config = UploadConfig { sendings: 2, ..config() };
         config.timeouts.measured = measured;
-        (0..100).for_each(|_| config.memory.round_trips.sample(seconds(trip)));
+        (0..100).for_each(|_| config.memory.round_trips.sample(seconds(trip), false));
         let mut upload = upload(&image(5000), config).expect("an upload");
         let (first, until) = sent(&mut upload, Duration::ZERO);
         // The first may have to erase the slot, and is resumed for nothing after a while.

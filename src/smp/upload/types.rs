@@ -153,6 +153,9 @@ pub struct ChunkRequest {
     pub offset: usize,
     /// Length of its data, in bytes.
     pub len: usize,
+    /// It was sent before and met silence. It is a request of its own all the same: its answer tells which sending was
+    /// answered, and that everything sent before has left the server's buffers.
+    pub again: bool,
 }
 
 /// What an upload wants done next.
@@ -160,8 +163,6 @@ pub struct ChunkRequest {
 pub enum Action {
     /// Submit this request and hand back its outcome with [`super::Upload::handle_outcome`].
     Send(ChunkRequest),
-    /// Send the request of this chunk again, as it is.
-    Repeat(ChunkId),
     /// Cancel the request of this chunk, if it is not over: its outcome is no longer wanted.
     Cancel(ChunkId),
     /// Read the image list and tell with [`super::Upload::handle_list`] whether the image is there: the last answer is

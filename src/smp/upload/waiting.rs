@@ -123,8 +123,8 @@ impl Waiting {
     pub(super) fn answered(&mut self, now: Time, chunk: &InFlight, len: usize) {
         self.last_answer = now;
         // The first and the last take as long as the flash does.
-        if chunk.sends == 1 && chunk.start != 0 && chunk.end != len {
-            self.round_trips.sample(now.saturating_sub(chunk.first_sent));
+        if chunk.start != 0 && chunk.end != len {
+            self.round_trips.sample(now.saturating_sub(chunk.last_sent), chunk.waits_for_no_other());
         }
     }
 
@@ -195,6 +195,7 @@ impl Waiting {
         let timeout = match self.round_trips.timeout() {
             _ if chunk.start == 0 => Some(FIRST_AFTER).filter(|_| resumable),
             measured if last => measured.map(|measured| measured.max(LOOK_AFTER)),
+            _ if chunk.waits_for_no_other() => self.round_trips.timeout_alone(),
             measured => measured,
         };
         let since = chunk.last_sent.max(self.last_answer);

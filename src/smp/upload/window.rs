@@ -93,6 +93,8 @@ pub(super) struct Window {
     /// Measures what pays; otherwise `limit` is taken at once.
     adaptive: bool,
     size: usize,
+    /// What it was before it grew: that held.
+    held: usize,
     /// Answers in order at this size, without trouble.
     good: u32,
     /// How many of them it takes to grow, after losses.
@@ -118,11 +120,13 @@ impl Window {
         let known = memory.filter(|_| adaptive);
         let ceiling = known.and_then(|known| known.ceiling);
         let limit = ceiling.map_or(limit, |ceiling| limit.min(ceiling.max(1)));
+        let size = known.map_or(if adaptive { 1 } else { limit }, |known| known.size.clamp(1, limit));
         Self {
             limit,
             ceiling,
             adaptive,
-            size: known.map_or(if adaptive { 1 } else { limit }, |known| known.size.clamp(1, limit)),
+            size,
+            held: size.saturating_sub(1).max(1),
             good: 0,
             patience: known.map_or(EAGER, |known| known.patience),
             doubt: 0,
@@ -178,9 +182,24 @@ impl Window {
             return;
         };
         self.stretch.answers += 1;
+        if self.stretch.answers == 1 && self.doubles(now.saturating_sub(since)) {
+            return;
+        }
         if self.stretch.answers >= count(self.size) {
             self.judge(now, now.saturating_sub(since) / self.stretch.answers);
         }
+    }
+
+    /// The first two that were in flight together were answered this `gap` apart, which is what the slowest part of the way
+    /// takes for one. On a link without trouble that shows how many fit the round trip, before a whole one is over: up to
+    /// twice as many at once.
+    fn doubles(&mut self, gap: Duration) -> bool {
+        let Some(alone) = self.alone.filter(|_| self.size == 2 && self.below.is_some()) else { return false };
+        let fit = (3..=self.limit.min(4)).rev().find(|size| gap.saturating_mul(count(*size)) <= alone);
+        let Some(size) = fit.filter(|_| self.patience == EAGER && self.doubt == 0) else { return false };
+        self.grow(size);
+        self.below = Some(alone / 2);
+        true
     }
 
     /// Answers came every `interval`: grow, stay, or go back.
@@ -190,12 +209,17 @@ impl Window {
                 if self.stretch.answers >= LONG {
                     // It does not pay.
                     self.doubt = self.doubt.saturating_mul(2).clamp(UNLIKELY, PATIENT);
-                    self.resize(self.size - 1);
+                    self.resize(self.smaller());
                     self.above = Some(interval);
                 }
                 return;
             }
             self.below = None;
+            // What would do as well, where it grew by more than one.
+            let enough = self.alone.map_or(self.size, |alone| quotient(alone, interval));
+            if self.held < enough && enough < self.size {
+                return self.resize(enough);
+            }
         }
         if let Some(above) = self.above {
             if self.stretch.answers < LONG {
@@ -217,10 +241,15 @@ impl Window {
                 interval.saturating_mul(count(self.size)).saturating_mul(100)
                     > alone.saturating_mul(100 + QUEUE)
             });
-        let needed = if waits { self.needed().max(UNLIKELY) } else { self.needed() };
-        if self.size < self.limit && self.good >= needed {
+        let needed = match (waits, self.is_lossy()) {
+            (false, _) => Some(self.needed()),
+            (true, false) => Some(self.needed().max(UNLIKELY)),
+            // There each more in flight costs: all that came after a loss was sent in vain.
+            (true, true) => None,
+        };
+        if self.size < self.limit && needed.is_some_and(|needed| self.good >= needed) {
+            self.grow(self.size + 1);
             self.below = Some(interval);
-            self.resize(self.size + 1);
         } else {
             self.begin(now);
         }
@@ -243,11 +272,26 @@ impl Window {
             } else {
                 self.patience.max(CAREFUL)
             };
-            self.resize(self.size - 1);
+            self.resize(if certain { self.smaller() } else { self.size - 1 });
         } else {
             self.patience = self.patience.min(CAREFUL);
             self.stretch = Stretch::after(self.size);
         }
+    }
+
+    fn grow(&mut self, size: usize) {
+        self.held = self.size;
+        self.resize(size);
+    }
+
+    /// What it falls back to where a size does not hold, or does not pay.
+    fn smaller(&self) -> usize {
+        self.held.min(self.size.saturating_sub(1)).max(1)
+    }
+
+    /// Whether anything was lost of late.
+    fn is_lossy(&self) -> bool {
+        self.losses_alone.lost + self.losses_together.lost > 0
     }
 
     /// Whether more is lost with several chunks in flight than with one.
@@ -291,144 +335,15 @@ fn is_better(interval: Duration, before: Duration) -> bool {
     interval.saturating_mul(100 + GAIN) <= before.saturating_mul(100)
 }
 
+/// How often `part` goes into `whole`, rounded up.
+fn quotient(whole: Duration, part: Duration) -> usize {
+    let times = whole.as_nanos().div_ceil(part.as_nanos().max(1));
+    usize::try_from(times).unwrap_or(usize::MAX)
+}
+
 fn count(size: usize) -> u32 {
     u32::try_from(size).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A link with this many milliseconds between answers at the window's size.
-    struct Link<F: Fn(usize) -> u64> {
-        now: Time,
-        interval: F,
-    }
-
-    impl<F: Fn(usize) -> u64> Link<F> {
-        fn new(interval: F) -> Self {
-            Self { now: Duration::ZERO, interval }
-        }
-
-        /// So many answers in order; gives the largest size among them.
-        fn answers(&mut self, window: &mut Window, times: u32) -> usize {
-            let mut most = window.size();
-            for _ in 0..times {
-                self.now += Duration::from_millis((self.interval)(window.size()));
-                window.answered(self.now);
-                most = most.max(window.size());
-            }
-            most
-        }
-    }
-
-    fn new_window(limit: usize) -> Window {
-        let mut window = Window::new(limit, true, None);
-        window.begin(Duration::ZERO);
-        assert_eq!(window.size(), 1);
-        window
-    }
-
-    #[test]
-    fn grows_at_once_where_the_link_waits() {
-        let mut window = new_window(4);
-        let mut link = Link::new(|size| 120 / size as u64);
-        link.answers(&mut window, 1);
-        assert_eq!(window.size(), 2, "one answer is enough");
-        link.answers(&mut window, 12);
-        assert_eq!(window.size(), 4);
-        assert_eq!(link.answers(&mut window, 1000), 4, "never beyond the limit");
-    }
-
-    #[test]
-    fn stays_where_the_wire_is_full() {
-        let mut window = new_window(8);
-        let mut link = Link::new(|size| if size == 1 { 100 } else { 93 });
-        assert_eq!(link.answers(&mut window, UNLIKELY - 10), 2, "3 cannot be faster");
-        // Tried all the same, seldom, and left again.
-        assert_eq!(link.answers(&mut window, 2 * UNLIKELY), 3);
-        link.answers(&mut window, 2 * LONG);
-        assert_eq!(window.size(), 2);
-    }
-
-    #[test]
-    fn what_does_not_pay_is_left_and_seldom_tried_again() {
-        let mut window = new_window(4);
-        let mut link = Link::new(|_| 100);
-        assert_eq!(link.answers(&mut window, LONG + 2), 2);
-        assert_eq!(window.size(), 1);
-        assert_eq!(link.answers(&mut window, UNLIKELY - 2), 1);
-        assert_eq!(link.answers(&mut window, 4), 2);
-    }
-
-    #[test]
-    fn lucky_moment_does_not_stand_against_many_answers() {
-        let mut window = new_window(2);
-        // The only answer to one chunk alone came in 90 ms. They usually take 100, and 93 with two in flight.
-        Link::new(|_| 90).answers(&mut window, 1);
-        let mut link =
-            Link { now: Duration::from_millis(90), interval: |size| if size == 1 { 100 } else { 93 } };
-        link.answers(&mut window, LONG + 2);
-        assert_eq!(window.size(), 1);
-        link.answers(&mut window, LONG + 2);
-        assert_eq!(window.size(), 2);
-        link.answers(&mut window, 500);
-        assert_eq!(window.size(), 2);
-    }
-
-    #[test]
-    fn window_that_loses_at_once_is_not_tried_again_soon() {
-        let mut window = new_window(4);
-        let mut link = Link::new(|size| 100 / size as u64);
-        let mut tries = 0;
-        for _ in 0..1000 {
-            link.answers(&mut window, 1);
-            if window.size() > 1 {
-                tries += 1;
-                link.answers(&mut window, 1);
-                window.lost();
-                assert_eq!(window.size(), 1);
-            }
-        }
-        assert_eq!(tries, 2, "at the first and once more within 1000");
-    }
-
-    #[test]
-    fn link_that_loses_as_much_with_one_in_flight_keeps_its_window() {
-        let mut window = new_window(3);
-        let mut link = Link::new(|size| 120 / size as u64);
-        let mut sizes = 0;
-        for _ in 0..100 {
-            link.answers(&mut window, 10);
-            window.lost();
-            sizes += window.size();
-        }
-        assert!(sizes > 250, "{sizes}: nearly always at 3");
-    }
-
-    #[test]
-    fn memory_of_the_server_is_a_limit_for_good_and_its_buffers_are_not() {
-        let mut window = new_window(4);
-        let mut link = Link::new(|size| 120 / size as u64);
-        link.answers(&mut window, 50);
-        window.no_memory();
-        assert_eq!(link.answers(&mut window, 2000), 3);
-        let mut next = Window::new(4, true, Some(window.memory()));
-        assert_eq!((next.size(), link.answers(&mut next, 2000)), (3, 3));
-        let mut few = Window::new(1, true, Some(window.memory()));
-        assert_eq!(link.answers(&mut few, 100), 1);
-        // One buffer was not for want of memory: another firmware may have more.
-        let mut next = Window::new(2, true, Some(Window::new(1, true, None).memory()));
-        assert_eq!(link.answers(&mut next, 100), 2);
-    }
-
-    #[test]
-    fn fixed_window_is_there_at_once_and_falls_back_too() {
-        let mut window = Window::new(3, false, None);
-        assert_eq!(window.size(), 3);
-        window.lost();
-        assert_eq!(window.size(), 2);
-        let mut link = Link::new(|_| 100);
-        assert_eq!(link.answers(&mut window, BLAMED), 3, "whether it pays is not asked");
-    }
-}
+mod tests;

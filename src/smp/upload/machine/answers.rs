@@ -86,10 +86,13 @@ impl Upload {
             chunk.void = true;
         }
         let goes_on_at = self.flights.oldest().map_or(self.next, |chunk| chunk.start);
+        // The answer is to something that was sent after it, so the server did not get what it wants next.
+        let lost = self.flights.oldest().is_some_and(|chunk| !self.flights.may_be_answered(chunk.id));
+        let in_order = goes_on_at == offset && !lost;
         if first {
             self.window.begin(now);
             self.meter.begin(now, self.window.size());
-        } else if goes_on_at == offset {
+        } else if in_order {
             self.window.answered(now);
             self.meter.answered(now, bytes, self.window.size(), &mut self.stats.pace);
         } else if self.flights.oldest().is_some() {
@@ -99,7 +102,7 @@ impl Upload {
             // A chunk alone that was taken in part.
             self.meter.answered(now, bytes, self.window.size(), &mut self.stats.pace);
         }
-        if goes_on_at != offset {
+        if !in_order {
             self.go_to(offset);
         }
     }
@@ -195,7 +198,7 @@ impl Upload {
     /// Goes on from there; what is in flight is of no use any more.
     pub(super) fn go_to(&mut self, offset: usize) {
         self.next = offset;
-        self.flights.void_all(None);
+        self.flights.void_all();
     }
 
     fn cancel_in_flight(&mut self) {
