@@ -1,10 +1,10 @@
 //! What is known of a device besides its address. Shared by discovery and reports; holds no behaviour.
 
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Everything that tells one device from another. All parts are `None` for devices on a network.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Identity {
     /// The USB side, for ports on USB.
     pub usb: Option<UsbIdentity>,
@@ -22,15 +22,16 @@ impl Identity {
 }
 
 /// What a USB device says of itself, and where it is plugged in.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct UsbIdentity {
     /// Vendor id; four hexadecimal digits in reports, as everywhere else.
     #[serde(with = "hex_id")]
-    #[schemars(with = "String")]
+    #[cfg_attr(test, schemars(with = "String"))]
     pub vid: u16,
     /// Product id; four hexadecimal digits in reports, as everywhere else.
     #[serde(with = "hex_id")]
-    #[schemars(with = "String")]
+    #[cfg_attr(test, schemars(with = "String"))]
     pub pid: u16,
     /// Interface number, for devices with several ports.
     pub interface: Option<u8>,
@@ -54,7 +55,8 @@ impl UsbIdentity {
 }
 
 /// What a Bluetooth peripheral says of itself.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct BleIdentity {
     /// Advertised name.
     pub name: Option<String>,

@@ -96,6 +96,8 @@ pub mod identity;
 pub mod image;
 pub mod plan;
 pub mod report;
+#[cfg(test)]
+mod schemas;
 pub mod sim;
 pub mod smp;
 pub mod transport;

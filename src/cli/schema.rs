@@ -29,8 +29,8 @@ pub enum Format {
 pub fn run(args: &SchemaArgs, out: &mut dyn Write, err: &mut dyn Write) -> Exit {
     let schema = match args.format {
         Format::Plan => crate::plan::schema(),
-        Format::Report => crate::report::report_schema().into(),
-        Format::Events => crate::report::events_schema().into(),
+        Format::Report => crate::report::report_schema(),
+        Format::Events => crate::report::events_schema(),
     };
     print_json(out, err, &schema, Exit::Passed)
 }

@@ -3,7 +3,6 @@
 
 use std::collections::HashMap;
 
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::event::UploadFigures;
@@ -15,7 +14,8 @@ use super::text;
 const MAX_GROUPS: usize = 3;
 
 /// The one thing that limits an upload.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum LimitedBy {
     /// Too little was measured, or nothing stands out.
@@ -64,7 +64,8 @@ impl LimitedBy {
 }
 
 /// A setting that would lift what limits.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Setting {
     /// A key of the plan, as `link.baud`, or a Kconfig symbol of the device's firmware.
     pub name: String,
@@ -76,7 +77,8 @@ pub struct Setting {
 }
 
 /// Why an upload was as fast as it was. Times are seconds; `None` where they were not measured.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct UploadDiagnosis {
     /// What limits.

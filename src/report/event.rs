@@ -3,7 +3,6 @@
 use std::fmt;
 
 use chrono::{DateTime, Utc};
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::diagnosis::UploadDiagnosis;
@@ -14,7 +13,8 @@ use crate::identity::Identity;
 pub const SCHEMA: &str = "flashfleet.events/1";
 
 /// Names one device within one run; the scheduler gives it, unique and stable within the log.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct DeviceId(pub String);
 
@@ -25,7 +25,8 @@ impl fmt::Display for DeviceId {
 }
 
 /// How a device, or one step of it, ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
     /// Every step held, and the proof was read back from the device.
@@ -61,7 +62,8 @@ impl fmt::Display for Verdict {
 }
 
 /// How the whole run ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// Every device passed.
@@ -136,7 +138,8 @@ impl fmt::Display for Outcome {
 }
 
 /// One line of the event log.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Event {
     /// Position in the log: 0, 1, 2 … without gaps; given by the reporter alone.
     pub seq: u64,
@@ -151,7 +154,8 @@ pub struct Event {
 }
 
 /// What happened. On the wire `type` names it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum EventKind {
     /// Always first.
@@ -264,14 +268,16 @@ pub enum EventKind {
 }
 
 /// A step as planned: reported whether it was reached or not.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct PlannedStep {
     /// Unique within the device and stable from run to run, for example `upload app` or `reset #2`.
     pub name: String,
 }
 
 /// One finished step, with every figure that reports need.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct StepFinished {
     /// Position in the planned steps, from 0.
     pub step: usize,
@@ -292,7 +298,8 @@ pub struct StepFinished {
 }
 
 /// What else there is to tell of a step; everything is optional.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct StepDetail {
     /// There was nothing to do, and why.
@@ -316,7 +323,8 @@ pub struct StepDetail {
 }
 
 /// How a device was seen to leave when it was reset.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Departure {
     /// Its port or connection vanished.
@@ -328,7 +336,8 @@ pub enum Departure {
 }
 
 /// The figures of one upload.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct UploadFigures {
     /// Image number.
     pub image_number: u32,
@@ -352,7 +361,8 @@ pub struct UploadFigures {
 }
 
 /// One image as a device shows it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ImageView {
     /// Version, as the device writes it.
     pub version: String,
@@ -365,7 +375,8 @@ pub struct ImageView {
 }
 
 /// One image number of a device, before and after.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ImageOutcome {
     /// Image number.
     pub image_number: u32,

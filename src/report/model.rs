@@ -2,8 +2,8 @@
 //! in `junit`, `html` and `summary`.
 
 use chrono::{DateTime, Utc};
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::event::{DeviceId, ImageOutcome, Outcome, StepDetail, Verdict};
 use crate::cause::Cause;
@@ -16,7 +16,8 @@ pub const REPORT_SCHEMA: &str = "flashfleet.report/1";
 pub const ON_TEST: &str = "on test: reverts at the next reset";
 
 /// One run, or several merged ones.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Report {
     /// [`REPORT_SCHEMA`].
     pub schema: String,
@@ -38,7 +39,8 @@ pub struct Report {
 }
 
 /// The run as a whole.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct RunReport {
     /// Unique id; `null` where the log does not say, or several runs are merged.
     pub id: Option<String>,
@@ -69,7 +71,8 @@ pub struct RunReport {
 }
 
 /// Totals over all devices.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Summary {
     /// Devices that were matched: the sum of the five verdicts.
     pub devices: usize,
@@ -117,7 +120,8 @@ impl Summary {
 }
 
 /// A target that found fewer or more devices than it expects.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct UnmetTarget {
     /// Name of the target.
     pub target: String,
@@ -133,7 +137,8 @@ pub struct UnmetTarget {
 }
 
 /// One device.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct DeviceReport {
     /// Unique within the report.
     pub id: DeviceId,
@@ -200,7 +205,8 @@ impl DeviceReport {
 }
 
 /// One planned step of one device.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct StepReport {
     /// Its name, as planned.
     pub name: String,
@@ -223,7 +229,8 @@ pub struct StepReport {
 }
 
 /// An attempt of a step that failed and was followed by another.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Retry {
     /// Which one, from 1.
     pub attempt: u32,
@@ -232,7 +239,8 @@ pub struct Retry {
 }
 
 /// What a person should know that decides nothing.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ReportNote {
     /// Stable and dotted.
     pub code: String,
@@ -277,12 +285,13 @@ fn outcome_of(device: &DeviceReport) -> Outcome {
 
 /// JSON Schema of [`Report`].
 #[must_use]
-pub fn report_schema() -> schemars::Schema {
-    schemars::schema_for!(Report)
+pub fn report_schema() -> Value {
+    // Made of the types by a test, which sees to it that this is JSON.
+    serde_json::from_str(include_str!("../schemas/report.json")).unwrap_or_default()
 }
 
 /// JSON Schema of one line of the event log.
 #[must_use]
-pub fn events_schema() -> schemars::Schema {
-    schemars::schema_for!(super::event::Event)
+pub fn events_schema() -> Value {
+    serde_json::from_str(include_str!("../schemas/events.json")).unwrap_or_default()
 }

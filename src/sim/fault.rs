@@ -1,13 +1,13 @@
 //! What goes wrong on simulated devices: how it is described, and the dice that decide. What each fault does lives where
 //! it happens (`device.rs`, `server.rs`).
 
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::spec::SpecError;
 
 /// What goes wrong on a simulated device.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct FaultSpec {
     /// Numbers of the devices that have these faults, from 1; without any, all have.
@@ -71,7 +71,8 @@ pub struct FaultSpec {
 }
 
 /// One lost answer.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct NthAnswer {
     /// Management group.
@@ -85,7 +86,8 @@ pub struct NthAnswer {
 
 /// A write that does not arrive, of a message to a BLE device. That the server was out of buffers when it came looks the same
 /// to whoever sent it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct LostWrite {
     /// Management group.
@@ -104,7 +106,8 @@ pub struct LostWrite {
 }
 
 /// Requests that the server refuses without doing anything.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Refusal {
     /// Management group.

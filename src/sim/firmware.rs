@@ -4,7 +4,6 @@
 use std::fmt;
 use std::str::FromStr;
 
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256, Sha384, Sha512};
 
@@ -28,7 +27,8 @@ const TLV_LEN: usize = 4;
 const MARKER: &[u8] = b"flashfleet-sim-firmware: ";
 
 /// The hash by which a device's bootloader and server know images: they are built for one of them.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum ImageHash {
     /// SHA-256, TLV 0x10 (`IMAGE_TLV_SHA256`).

@@ -3,7 +3,6 @@
 
 use std::ops::RangeInclusive;
 
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::fault::FaultSpec;
@@ -22,7 +21,8 @@ const LINE_BUFFERS: RangeInclusive<usize> = 1..=1024;
 const WRITE_ALIGN: RangeInclusive<u32> = 1..=4096;
 
 /// MCUboot's serial recovery, and what it was built with.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct RecoverySpec {
     /// The device is in its recovery at first, as with a held button.

@@ -3,7 +3,6 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::fault::FaultSpec;
@@ -36,7 +35,8 @@ const IMAGES: RangeInclusive<u64> = 1..=16;
 const WRITE_ALIGN: RangeInclusive<u64> = 1..=4096;
 
 /// A number of equal simulated devices.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct SimSpec {
     /// How many.
@@ -145,7 +145,8 @@ pub struct SimSpec {
 }
 
 /// How a simulated device wraps messages on its serial link.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum SimFraming {
     /// Base64 lines.
@@ -168,7 +169,8 @@ impl From<SimFraming> for Encoding {
 }
 
 /// What carries the messages of a simulated device.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum SimTransport {
     /// A UART; `framing` says how messages are wrapped.
@@ -181,7 +183,8 @@ pub enum SimTransport {
 }
 
 /// How MCUboot updates (`mcuboot/docs/design.md`, "Image slots"; numbers of Zephyr `enum mcuboot_mode`).
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum BootMode {
     /// One slot, no update by the application.
@@ -229,7 +232,8 @@ impl BootMode {
 }
 
 /// What happens to firmware that crashes.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum OnCrash {
     /// It stays dead until its reset line is pulled: Zephyr's default fatal error handler.

@@ -63,13 +63,13 @@ fn event_log() {
 #[test]
 fn the_json_report_is_what_its_schema_says() {
     let report: Value = serde_json::from_str(&sample().report().to_json()).unwrap();
-    let schema = report_schema().to_value();
+    let schema = report_schema();
     check(&schema, &schema, &report, "report");
 }
 
 #[test]
 fn every_event_is_what_its_schema_says() {
-    let schema = events_schema().to_value();
+    let schema = events_schema();
     for event in &sample().events {
         let event = serde_json::to_value(event).unwrap();
         check(&schema, &schema, &event, "event");

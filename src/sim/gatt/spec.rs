@@ -2,7 +2,6 @@
 
 use std::ops::RangeInclusive;
 
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::sim::spec::SpecError;
@@ -20,7 +19,8 @@ const COUNTING_BITS: u32 = 24;
 const STATIC_RANDOM: u64 = 0b11 << 46;
 
 /// A simulated device as a BLE peripheral.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct BleSpec {
     /// The name that it advertises: `%n` stands for the device's name, `%d` for its number, from 1. Empty for none.
@@ -43,7 +43,8 @@ pub struct BleSpec {
 }
 
 /// What a central needs to use the SMP characteristic (Zephyr, `subsys/mgmt/mcumgr/transport/Kconfig.bluetooth`).
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum BlePermission {
     /// Nothing (`CONFIG_MCUMGR_TRANSPORT_BT_PERM_RW`).
@@ -56,7 +57,8 @@ pub enum BlePermission {
 }
 
 /// The service of a simulated peripheral.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum BleService {
     /// SMP.

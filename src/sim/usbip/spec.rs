@@ -4,7 +4,6 @@ use std::fmt;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::sim::SpecError;
@@ -18,7 +17,8 @@ const MAX_STRING: usize = 126;
 /// The USB side of simulated boards, for `flashfleet sim --usbip`.
 ///
 /// In texts `{name}` stands for the device's name and `{n}` for its number, from 1; an empty text leaves the string out.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct UsbSpec {
     /// What the host sees.
@@ -71,7 +71,8 @@ impl Default for UsbSpec {
 }
 
 /// What the host sees.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum UsbKind {
     /// A microcontroller with USB of its own (CDC-ACM): it leaves the bus when it is reset, and comes back under
@@ -94,7 +95,8 @@ impl UsbKind {
 }
 
 /// What the functions do that do not talk SMP.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum OtherFunctions {
     /// They print a line of a log every second.
@@ -105,7 +107,8 @@ pub enum OtherFunctions {
 }
 
 /// How fast a board is on the bus.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum UsbSpeed {
     /// 12 Mbit/s, packets of 64 bytes.
@@ -116,7 +119,8 @@ pub enum UsbSpeed {
 }
 
 /// A bootloader that shows itself on the bus.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct BootloaderSpec {
     /// Its vendor and product id.
@@ -132,7 +136,8 @@ pub struct BootloaderSpec {
 }
 
 /// What is different once another image runs.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct UpdatedSpec {
     /// Vendor and product id.
@@ -144,9 +149,10 @@ pub struct UpdatedSpec {
 }
 
 /// Vendor and product id, written as four hexadecimal digits each with a colon between them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(try_from = "String", into = "String")]
-#[schemars(with = "String")]
+#[cfg_attr(test, schemars(with = "String"))]
 pub struct UsbId {
     /// Vendor id.
     pub vid: u16,
