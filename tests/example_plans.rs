@@ -14,6 +14,9 @@ use rstest::rstest;
 use serde_json::Value;
 use tempfile::TempDir;
 
+#[path = "common/package.rs"]
+mod package;
+
 static SCHEMA: LazyLock<Validator> = LazyLock::new(|| jsonschema::draft202012::new(&plan::schema()).unwrap());
 
 /// A folder with the images that the example plans name.
@@ -25,6 +28,14 @@ static FOLDER: LazyLock<TempDir> = LazyLock::new(|| {
         let image = ImageBuilder::new().version(version).payload(name.as_bytes()).build();
         fs::write(folder.path().join(name), image).unwrap();
     }
+    let files = r#"{"files": [{"file": "app", "image_index": "0"}, {"file": "modem", "image_index": "1"}]}"#;
+    let member = |name: &str| fs::read(folder.path().join(name)).unwrap();
+    let line = package::pack(&[
+        ("manifest.json", files.as_bytes()),
+        ("app", &member("app.signed.bin")),
+        ("modem", &member("modem.signed.bin")),
+    ]);
+    fs::write(folder.path().join("line.zip"), line).unwrap();
     fs::copy("plans/device.conf", folder.path().join("device.conf")).unwrap();
     folder
 });
@@ -244,6 +255,10 @@ fn reader_and_schema_refuse_the_same_shapes(#[case] from: &str, #[case] to: &str
 
 #[rstest]
 #[case::several_patterns("usb: \"2FE3:0004(:0)?\"", "usb: [\"2FE3:0004(:0)?\", \"2fe3:0005\"]")]
+#[case::version_of_each_image(
+    "    file: app.signed.bin\n    version: \">=2.4.0\"",
+    "    file: line.zip\n    version: { 0: \">=2.4.0\", \"1\": \"1.0.0\" }"
+)]
 #[case::fixed_window("window: auto", "window: 1")]
 #[case::fixed_buffer("buffer: auto", "buffer: 1KiB")]
 #[case::fixed_timeout("timeout: auto", "timeout: 1s 500ms")]

@@ -287,6 +287,35 @@ fn the_trailer_of(padded: &Path) {
     assert_eq!(document(&[&padded]).1["files"][0]["trailer"], trailer);
 }
 
+#[rstest]
+fn standard_input_is_read_as_a_file_of_the_same_content(folder: TempDir) {
+    let bytes = builder().build();
+    let manifest = br#"{"files": [{"file": "a.bin", "image_index": "0"}]}"#;
+    let package = package::pack(&[("manifest.json", manifest), ("a.bin", &bytes)]);
+    let hex = fs::read("tests/data/images/padded.hex").unwrap();
+    let cut = &bytes[..bytes.len() - 1];
+    for (name, content, valid) in [
+        ("app.bin", &bytes[..], true),
+        ("app.hex", &hex, true),
+        ("app.zip", &package, true),
+        ("cut.bin", cut, false),
+        ("empty.bin", b"", false),
+    ] {
+        let mut command = Command::cargo_bin("flashfleet").unwrap();
+        let output = command.args(["image", "--json", "-"]).write_stdin(content).output().unwrap();
+        let (exit, of_file) = document(&[&write(&folder, name, content)]);
+        assert_eq!((output.status.code(), exit == 0), (Some(exit), valid), "{name}");
+        let from_input: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let (said, mut wanted) = (&from_input["files"][0], of_file["files"][0].clone());
+        wanted["file"] = json!("-");
+        if !valid {
+            let message = of_file["files"][0]["cause"]["message"].as_str().unwrap();
+            wanted["cause"]["message"] = json!(format!("-{}", &message[message.find(": ").unwrap()..]));
+        }
+        assert_eq!(*said, wanted, "{name}");
+    }
+}
+
 #[cfg(target_os = "linux")]
 #[rstest]
 fn a_full_disk_is_station_trouble(folder: TempDir) {

@@ -27,6 +27,9 @@ struct State {
     opened: Vec<String>,
     stamps: usize,
     unlistable: bool,
+    refused: usize,
+    /// Ports are listed and do not open.
+    refusing: bool,
 }
 
 impl Moving {
@@ -67,6 +70,10 @@ impl Ports for Moving {
 
     async fn open(&self, name: &str, _options: &SerialOptions) -> Result<Box<dyn Link>, LinkError> {
         let mut state = self.0.lock().unwrap();
+        if state.refusing {
+            state.refused += 1;
+            return Err(LinkError::new(LinkErrorKind::NotFound, "no such device", "wait"));
+        }
         state.opened.push(name.to_owned());
         if let Some(ports) = state.at_opening.take() {
             state.ports = ports;
@@ -156,6 +163,57 @@ async fn what_comes_without_a_sign_is_found_within_a_second() {
         connector.maybe_back().await;
     }
     assert!(begin.elapsed() <= Duration::from_millis(1100), "{:?}", begin.elapsed());
+}
+
+/// A line of boards that are away costs nothing but the looks at the ports, however long it lasts; a port that is listed and does
+/// not open yet is tried again.
+#[tokio::test(start_paused = true)]
+async fn a_board_is_looked_for_again_where_ports_changed_or_its_port_did_not_open() {
+    let (ports, watch) = Moving::new(vec![board("/dev/ttyFAKE0", "1")]);
+    let away = connector(&watch, &board("/dev/ttyFAKE1", "2"));
+    assert!(away.connect().await.is_err());
+    assert!(timeout(Duration::from_secs(60), away.maybe_back()).await.is_err(), "nothing came or went");
+    // The list is made for all, once a second as long as anybody waits.
+    assert!(ports.listings() <= 62, "{}", ports.listings());
+
+    // Others come and go, and it is not woken.
+    let others = async {
+        for round in 0..50 {
+            sleep(Duration::from_millis(200)).await;
+            ports.set(if round % 2 == 0 { Vec::new() } else { vec![board("/dev/ttyFAKE0", "1")] });
+        }
+    };
+    assert!(
+        timeout(Duration::from_secs(60), async { tokio::join!(away.maybe_back(), others) }).await.is_err()
+    );
+    let comes = async {
+        sleep(Duration::from_secs(1)).await;
+        ports.set(vec![board("/dev/ttyFAKE0", "1"), board("/dev/ttyFAKE1", "2")]);
+        Instant::now()
+    };
+    let both = timeout(Duration::from_secs(60), async { tokio::join!(away.maybe_back(), comes) });
+    let ((), came) = both.await.unwrap();
+    assert!(came.elapsed() <= Duration::from_millis(50), "{:?}", came.elapsed());
+    away.connect().await.unwrap().close().await;
+    ports.set(vec![board("/dev/ttyFAKE0", "1")]);
+    sleep(Duration::from_millis(20)).await;
+    assert!(away.connect().await.is_err());
+
+    ports.0.lock().unwrap().refusing = true;
+    let there = connector(&watch, &board("/dev/ttyFAKE0", "1"));
+    let tried = async {
+        loop {
+            assert!(there.connect().await.is_err());
+            there.maybe_back().await;
+        }
+    };
+    assert!(timeout(Duration::from_secs(10), tried).await.is_err());
+    let refused = ports.0.lock().unwrap().refused;
+    assert!((35..=41).contains(&refused), "{refused} times in 10 s");
+
+    // What is expected of it decides which port is its own.
+    away.expect(Firmware::Bootloader);
+    timeout(Duration::from_secs(1), away.maybe_back()).await.unwrap();
 }
 
 /// A port that comes between the look that found nothing and the waiting for one.

@@ -57,7 +57,9 @@ impl<'a> Checked<'a> {
                 }
             };
             if !PackageInspection::is_package_content(&bytes) {
-                return vec![Self::new(path, None, Inspection::of_file_content(bytes), key)];
+                let mut image = Inspection::of_file_content(bytes);
+                image.image = image.image.map_err(|error| error.in_file(path));
+                return vec![Self::new(path, None, image, key)];
             }
             return Self::of_package(path, PackageInspection::of_bytes(&bytes), key);
         }

@@ -153,8 +153,11 @@ pub(super) struct Opinion {
     pub(super) matches: bool,
     /// What `run` calls the device, where it matches.
     address: Option<String>,
-    /// It matches, and is in its bootloader: `run` waits for its application.
+    /// It matches, and is in its bootloader.
     in_bootloader: bool,
+    /// Where the target's devices start: with those in their bootloader `run` begins there, or waits for their application.
+    #[serde(skip)]
+    starts_in: Firmware,
     /// Every key that does not hold.
     mismatches: Vec<Mismatch>,
 }
@@ -325,7 +328,8 @@ impl Opinion {
     pub(super) fn of(target: &Target, address: String, mismatches: Vec<Mismatch>) -> Self {
         let matches = mismatches.is_empty();
         let address = matches.then_some(address);
-        Self { target: target.name.clone(), matches, address, in_bootloader: false, mismatches }
+        let (target, starts_in) = (target.name.clone(), target.starts_in);
+        Self { target, matches, address, in_bootloader: false, starts_in, mismatches }
     }
 
     /// What it says of the port or device at `address`.
@@ -335,11 +339,15 @@ impl Opinion {
             self.mismatches.iter().map(|mismatch| printable(&mismatch.to_string())).collect();
         match &self.address {
             None => format!("{target}: no: {}", reasons.join("; ")),
-            Some(_) if self.in_bootloader => {
+            Some(_) if self.in_bootloader && self.starts_in == Firmware::Application => {
                 format!("{target}: matches, but is in its bootloader: its application is waited for")
             }
-            Some(name) if name != address => format!("{target}: matches, as {}", printable(name)),
-            Some(_) => format!("{target}: matches"),
+            Some(name) => {
+                let name = if name == address { String::new() } else { format!(", as {}", printable(name)) };
+                let place =
+                    if self.in_bootloader { ", in its bootloader, where its steps start" } else { "" };
+                format!("{target}: matches{name}{place}")
+            }
         }
     }
 }
@@ -476,5 +484,21 @@ serial:/dev/ttyS0    -            -              -         -
         let json: serde_json::Value = serde_json::from_str(&listing.json()).unwrap();
         assert_eq!(json["ports"][0]["targets"][0]["address"], "serial:/dev/serial/by-path/jig-1");
         assert_eq!(json["ports"][1]["targets"][1]["in_bootloader"], true);
+    }
+
+    #[test]
+    fn a_device_in_its_bootloader_is_where_a_target_that_starts_there_wants_it() {
+        let mut plan = plan();
+        plan.targets[1].matcher.bootloader_usb = Some(Pattern::new("2fe3:0004:2").unwrap());
+        plan.targets[1].starts_in = Firmware::Bootloader;
+        let listing = Listing::new(&ports(), Some(&plan));
+        let text = listing.text();
+        assert!(text.contains("  all: matches, in its bootloader, where its steps start\n"), "{text}");
+        assert!(!text.contains("waited for"), "{text}");
+        let json: serde_json::Value = serde_json::from_str(&listing.json()).unwrap();
+        let opinion = |port: usize| &json["ports"][port]["targets"][1];
+        assert_eq!((&opinion(1)["matches"], &opinion(1)["in_bootloader"]), (&true.into(), &true.into()));
+        // One that runs its application is found too.
+        assert_eq!((&opinion(0)["matches"], &opinion(0)["in_bootloader"]), (&true.into(), &false.into()));
     }
 }

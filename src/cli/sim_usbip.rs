@@ -172,10 +172,17 @@ fn tell(args: &SimArgs, event: &AttachEvent, out: &mut dyn Write) -> io::Result<
                 json!({ "schema": SCHEMA, "event": "attached", "busid": busid, "id": id, "port": port });
             writeln!(out, "{line}")?;
         }
+        AttachEvent::Pulled { busid, port } if args.json => {
+            let line = json!({ "schema": SCHEMA, "event": "pulled", "busid": busid, "port": port });
+            writeln!(out, "{line}")?;
+        }
         AttachEvent::NoPort { busid } if args.json => {
             writeln!(out, "{}", json!({ "schema": SCHEMA, "event": "no_port", "busid": busid }))?;
         }
         AttachEvent::Attached { busid, id, port } => writeln!(out, "{busid} {id} at vhci port {port}")?,
+        AttachEvent::Pulled { busid, port } => {
+            writeln!(out, "{busid} pulled from vhci port {port}: the kernel made no device of it")?;
+        }
         AttachEvent::NoPort { busid } => writeln!(out, "{busid} not attached: every vhci port is in use")?,
     }
     out.flush()

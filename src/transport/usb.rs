@@ -83,6 +83,15 @@ impl UsbFingerprint {
         }
     }
 
+    /// Whether one of these ports may be the board's: where this is not so, none of them is, whatever is expected of it.
+    #[must_use]
+    pub fn may_be_among(&self, ports: &[Port]) -> bool {
+        let UsbIdentity { serial_number: serial, hub_path: place, .. } = &self.seen;
+        let may =
+            |usb: &UsbIdentity| (serial.is_some() && usb.serial_number == *serial) || usb.hub_path == *place;
+        place.is_none() || ports.iter().filter_map(|port| port.identity.usb.as_ref()).any(may)
+    }
+
     fn role(&self, usb: &UsbIdentity) -> Option<Role> {
         let seen = &self.seen;
         // Its interface is that of the firmware that was seen.
@@ -268,6 +277,41 @@ mod tests {
     fn found_of_twins(print: &UsbFingerprint, ports: &[Port]) -> Result<String, LinkErrorKind> {
         let twins = ("ACM0".into(), "ACM1".into());
         result(print.locate(ports, Firmware::Application, Some(&twins)))
+    }
+
+    #[test]
+    fn a_port_that_is_found_is_one_that_may_be_the_boards() {
+        let boards = |ids: &[&str], serials: &[&str], places: &[&str]| {
+            let mut all = Vec::new();
+            for ids in ids {
+                for serial in serials {
+                    all.extend(places.iter().map(|place| port("ACM0", ids, serial, place)));
+                }
+            }
+            all
+        };
+        let twins = ("ACM0".into(), "ACM1".into());
+        let mut found = 0;
+        for seen in boards(&["2fe3:0005:0", "2fe3:0100:0"], &["-", "A"], &["-", "1-1"]) {
+            let print = take(&[seen], 0, Some("2fe3:0100"));
+            for there in
+                boards(&["2fe3:0005:0", "2fe3:0004:0", "2fe3:0100:0"], &["-", "A", "B"], &["-", "1-1", "1-2"])
+            {
+                let there = [there];
+                for expected in [Firmware::Application, Firmware::Bootloader] {
+                    for twins in [None, Some(&twins)] {
+                        let located = print.locate(&there, expected, twins).is_ok();
+                        found += usize::from(located);
+                        assert!(!located || print.may_be_among(&there), "{print:?} {there:?}");
+                    }
+                }
+            }
+        }
+        assert!(found > 20, "{found}");
+        let [mine, others] =
+            [port("ACM0", "2fe3:0004:0", "A", "1-1"), port("ACM1", "2fe3:0004:0", "B", "1-2")];
+        let print = take(std::slice::from_ref(&mine), 0, None);
+        assert!(!print.may_be_among(std::slice::from_ref(&others)) && print.may_be_among(&[others, mine]));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The port of a USB board, opened by what the board is. Which of the ports that is, is decided by its fingerprint.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -15,8 +15,8 @@ use super::usb::UsbFingerprint;
 use super::watch::PortWatch;
 use crate::identity::UsbIdentity;
 
-/// How long a board that is away is believed to be away where no port came or went: a port that is listed and does not
-/// open yet makes no such sign.
+/// How long to wait for a port that is listed and does not open yet: nothing tells when it will. Where the board has no port,
+/// the list of ports tells of all that could change that.
 const LOOK_ANYWAY: Duration = Duration::from_millis(250);
 
 /// Opens a USB board's port by what the board is.
@@ -32,6 +32,8 @@ pub struct UsbConnector {
     expected: Mutex<Firmware>,
     /// The list of ports that was looked at last.
     looked_at: AtomicU64,
+    /// The board had no port in it.
+    away: AtomicBool,
 }
 
 impl UsbConnector {
@@ -52,6 +54,7 @@ impl UsbConnector {
             path: Mutex::new(path.into()),
             expected: Mutex::default(),
             looked_at: AtomicU64::new(0),
+            away: AtomicBool::new(false),
         }
     }
 }
@@ -61,9 +64,12 @@ impl Connector for UsbConnector {
     async fn connect(&self) -> Result<Box<dyn Link>, LinkError> {
         let seen = &self.fingerprint.seen;
         let expected = *self.expected.lock().unwrap_or_else(PoisonError::into_inner);
+        self.away.store(false, Ordering::Relaxed);
         let opened = self.watch.open(&self.options, |listing| {
             self.looked_at.store(listing.generation, Ordering::Relaxed);
-            let port = self.fingerprint.locate(&listing.ports, expected, self.watch.twins(seen).as_ref())?;
+            let found = self.fingerprint.locate(&listing.ports, expected, self.watch.twins(seen).as_ref());
+            self.away.store(found.is_err(), Ordering::Relaxed);
+            let port = found?;
             let mut path = self.path.lock().unwrap_or_else(PoisonError::into_inner);
             *path = port.path.to_string_lossy().into_owned();
             Ok(port)
@@ -84,11 +90,27 @@ impl Connector for UsbConnector {
     }
 
     async fn maybe_back(&self) {
-        // However the waiting ends, it is time to look.
-        let _ = timeout(LOOK_ANYWAY, self.watch.changed(self.looked_at.load(Ordering::Relaxed))).await;
+        let mut generation = self.looked_at.load(Ordering::Relaxed);
+        if !self.away.load(Ordering::Relaxed) {
+            // However the waiting ends, it is time to look.
+            let _ = timeout(LOOK_ANYWAY, self.watch.changed(generation)).await;
+            return;
+        }
+        loop {
+            self.watch.changed(generation).await;
+            match self.watch.listing().await {
+                // Of a line of boards that come back at once nearly every change is about others.
+                Ok(listing) if !self.fingerprint.may_be_among(&listing.ports) => {
+                    generation = listing.generation
+                }
+                _ => return,
+            }
+        }
     }
 
     fn expect(&self, firmware: Firmware) {
+        // What was not the board's port may be it now.
+        self.away.store(false, Ordering::Relaxed);
         self.options.memory.expect(firmware);
         *self.expected.lock().unwrap_or_else(PoisonError::into_inner) = firmware;
     }

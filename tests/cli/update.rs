@@ -1,6 +1,6 @@
 //! `update`, `completions` and `man`, and the example plan of the steps that are not about images.
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, Stdio};
 
 use flashfleet::image::Image;
@@ -112,6 +112,31 @@ fn a_package_is_one_upload_for_each_of_its_images() {
     assert_eq!(said.exit, 0, "{}", said.err);
     assert_eq!(steps(&report), ["upload image", "test-boot", "confirm", "reset"]);
     assert_ne!(bench.running(), before);
+}
+
+#[test]
+fn the_image_may_come_from_standard_input() {
+    let bench = Bench::new("tcp", "");
+    let update = |content: &[u8]| {
+        let fixed = ["update", &bench.address, "-", "--json", "report.json", "--progress", "none"];
+        let mut program = bench.station.command(&fixed);
+        program.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut program = program.spawn().expect("the program runs");
+        program.stdin.take().expect("its input").write_all(content).expect("it reads all of it");
+        Said::from(program.wait_with_output().expect("its end"))
+    };
+    let image = image();
+    let before = bench.running();
+    let said = update(&image[..image.len() - 1]);
+    assert!(said.exit == 2 && said.err.contains("error[image."), "{}", said.err);
+    assert_eq!(bench.running(), before);
+
+    let said = update(&image);
+    let report = read_json(&bench.station.path("report.json")).expect("a report");
+    assert_eq!((said.exit, report["summary"]["passed"].as_u64()), (0, Some(1)), "{}", said.err);
+    let hash = hex::encode(Image::from_bytes(image).expect("an image").hash());
+    assert_eq!(report["devices"][0]["images"][0]["after"]["hash"], hash);
+    assert_eq!(bench.running(), "2.0.0 active,confirmed,bootable");
 }
 
 #[test]

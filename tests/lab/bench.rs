@@ -16,6 +16,11 @@ use crate::vm::Lab;
 /// Within this the kernel has made ports of all boards, or removed those of a scenario that is over.
 const SETTLED: Duration = Duration::from_secs(90);
 
+/// What the kernel says of each transfer that is under way when a board is pulled.
+const NOISE: &str = "vhci_hcd: unlink->seqnum\\|vhci_hcd: urb->status";
+/// What it says where it has trouble with a board.
+const COMPLAINTS: &str = "error -|unable to|not accepting|[Cc]an.?not|can.t |cable";
+
 /// Boards on the guest's USB. Dropping it pulls them all out.
 pub(crate) struct Bench<'lab> {
     lab: &'lab Lab,
@@ -85,9 +90,21 @@ impl<'lab> Bench<'lab> {
     /// Plugs the bus into the guest, where a board that comes back is plugged in again at the same place; waits until
     /// the kernel has made so many ports.
     pub(crate) fn attach(&mut self, ports: usize) -> Result<Vec<Port>> {
-        let port = self.bus.address().port();
+        self.attach_through(self.bus.address().port(), ports)
+    }
+
+    /// The same, where something else listens at `port` of this machine and passes on to the bus.
+    pub(crate) fn attach_through(&mut self, port: u16, ports: usize) -> Result<Vec<Port>> {
         self.attacher = Some(self.lab.start(&format!("exec flashfleet sim --attach 10.0.2.2:{port}"))?);
         self.wait_ports(ports)
+    }
+
+    /// How often a board was pulled out because the kernel had made no device of it.
+    pub(crate) fn pulled(&mut self, busid: &str) -> Result<usize> {
+        let Some(attacher) = &mut self.attacher else { return Ok(0) };
+        attacher.is_over()?;
+        let said = format!("{busid} pulled from ");
+        Ok(attacher.so_far().lines().filter(|line| line.starts_with(&said)).count())
     }
 
     /// The guest's USB serial ports, by name.
@@ -127,8 +144,11 @@ impl Drop for Bench<'_> {
             let _ = attacher.is_over();
             println!("attached, by and by:\n{}", attacher.so_far());
         }
-        let look = "cat /sys/devices/platform/vhci_hcd.0/status*; python3 /lab/ports.py; dmesg | tail -n 60";
-        println!("{}", self.lab.run(look).unwrap_or_else(|error| error.to_string()));
+        let look = format!(
+            "cat /sys/devices/platform/vhci_hcd.0/status*; python3 /lab/ports.py; dmesg | grep -v '{NOISE}' >/run/dmesg; \
+             grep -E '{COMPLAINTS}' /run/dmesg; tail -n 60 /run/dmesg"
+        );
+        println!("{}", self.lab.run(&look).unwrap_or_else(|error| error.to_string()));
     }
 }
 

@@ -14,6 +14,7 @@ import dataclasses
 import json
 import logging
 import sys
+import time
 
 from bumble import hci, ll
 from bumble.controller import Controller
@@ -170,6 +171,7 @@ class Peripheral:
         self.air = air
         self.reader = reader
         self.writer = writer
+        self.name = None
         self.shown = None
         self.controller = None
         self.device = None
@@ -180,7 +182,12 @@ class Peripheral:
 
     async def run(self):
         while line := await self.reader.readline():
-            match json.loads(line):
+            message = json.loads(line)
+            if "advertise" in message:
+                self.name = message["advertise"]["name"] or message["advertise"]["address"]
+            if "notify" not in message:
+                self.log("is told", message)
+            match message:
                 case "silence":
                     await self.silence()
                 case {"advertise": shown}:
@@ -189,7 +196,17 @@ class Peripheral:
                     value = base64.b64decode(value)
                     await self.device.notify_subscriber(self.connection, self.characteristic, value)
 
+    def log(self, what, message):
+        """Shown where a scenario fails."""
+        if isinstance(message, dict):
+            message = next(iter(message))
+        now = time.time()
+        clock = time.strftime("%H:%M:%S", time.gmtime(now))
+        print(f"{clock}.{int(now % 1 * 1000):03} {self.name} {what} {message}", flush=True)
+
     def say(self, message):
+        if "write" not in message:
+            self.log("says", message)
         self.writer.write(json.dumps(message).encode() + b"\n")
 
     async def silence(self):

@@ -1,5 +1,9 @@
 //! Hot paths of failure on the kernel's own ports: boards that are pulled out, ports that refuse.
 
+use std::io::{Read as _, Write as _};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use flashfleet::sim::{SimSpec, UsbSpec};
@@ -188,5 +192,78 @@ fn usb_port_that_another_process_holds_is_told_with_its_name() -> Result<()> {
         let message = board["cause"]["message"].as_str().unwrap();
         assert!(message.contains(&format!("python3 (process {holder_pid})")), "{message}");
     }
+    Ok(())
+}
+
+/// Longer than the kernel waits for an answer (`USB_CTRL_SET_TIMEOUT`, 5 s).
+const LATE: Duration = Duration::from_secs(8);
+/// Bytes of a `USBIP_CMD_SUBMIT` without data; its last 8 are the setup packet (Linux, `Documentation/usb/usbip_protocol.rst`).
+const SUBMIT: usize = 48;
+/// How a `SET_CONFIGURATION` begins (USB 2.0, 9.4.7).
+const SET_CONFIGURATION: [u8; 2] = [0x00, 0x09];
+
+/// Passes connections on to the bus at `bus`, and gives the port for them. Of the first board that is imported it passes
+/// nothing on for [`LATE`], once it is to be configured.
+fn hold_up_once(bus: SocketAddr) -> Result<u16> {
+    let listener = TcpListener::bind(("127.0.0.1", 0))?;
+    let port = listener.local_addr()?.port();
+    let first = Arc::new(AtomicBool::new(true));
+    let pass = move |mut host: TcpStream, first: &AtomicBool| -> std::io::Result<()> {
+        let mut board = TcpStream::connect(bus)?;
+        let (mut to_host, mut from_board) = (host.try_clone()?, board.try_clone()?);
+        std::thread::spawn(move || {
+            let _ = std::io::copy(&mut from_board, &mut to_host);
+            let _ = to_host.shutdown(Shutdown::Both);
+        });
+        // Version, then `OP_REQ_IMPORT` or `OP_REQ_DEVLIST`, then the status; an import names the board in 32 bytes.
+        let mut request = [0; 8];
+        host.read_exact(&mut request)?;
+        board.write_all(&request)?;
+        if request[2..4] == [0x80, 0x03] && first.swap(false, Ordering::SeqCst) {
+            let mut busid = [0; 32];
+            host.read_exact(&mut busid)?;
+            board.write_all(&busid)?;
+            let mut submit = [0; SUBMIT];
+            loop {
+                host.read_exact(&mut submit)?;
+                if submit[SUBMIT - 8..].starts_with(&SET_CONFIGURATION) {
+                    std::thread::sleep(LATE);
+                    break board.write_all(&submit)?;
+                }
+                board.write_all(&submit)?;
+            }
+        }
+        let ended = std::io::copy(&mut host, &mut board);
+        let _ = board.shutdown(Shutdown::Both);
+        ended.map(drop)
+    };
+    std::thread::spawn(move || {
+        // Until the test process ends.
+        for host in listener.incoming().flatten() {
+            let first = Arc::clone(&first);
+            std::thread::spawn(move || pass(host, &first));
+        }
+    });
+    Ok(port)
+}
+
+/// As where this machine is so busy that an answer is late: the kernel leaves such a board as it is, without a port.
+#[test]
+fn usb_board_that_the_kernel_gives_up_on_is_plugged_in_again() -> Result<()> {
+    let lab = Lab::take()?;
+    let Scene { bench, boards, .. } = &mut Scene::new(&lab, 2)?;
+    let start = Instant::now();
+    let port = hold_up_once(bench.bus.address())?;
+    lab.run("dmesg --clear")?;
+    let ports = bench.attach_through(port, 2)?;
+    println!("both there after {:.1} s", start.elapsed().as_secs_f64());
+    let log = lab.run("dmesg | grep -v unlink")?;
+    println!("{log}");
+    assert!(log.contains("can't set config #1, error -110"), "the kernel did not give up");
+    assert!(ports.iter().all(|port| port.driver == "cdc_acm"), "{ports:#?}");
+    let state = |bench: &Bench, index| bench.bus.board(boards.numbers.start + index);
+    let (first, second) = (state(bench, 0), state(bench, 1));
+    assert_eq!((first.enumerations, second.enumerations), (2, 1), "{first:?} {second:?}");
+    assert_eq!((bench.pulled(&first.busid)?, bench.pulled(&second.busid)?), (1, 0));
     Ok(())
 }

@@ -123,7 +123,8 @@ fn arguments(image: &crate::image::Image, folder: &Path, station: &Path) -> Vec<
         "none",
         "-no-reboot",
         "-append",
-        "console=ttyS0 quiet panic=-1",
+        // The kernel tells of each transfer of each board that is pulled; the rest must not be lost over that.
+        "console=ttyS0 quiet panic=-1 log_buf_len=8M",
         "-nic",
         "user,model=virtio-net-pci",
         "-device",

@@ -6,18 +6,24 @@ use std::time::Duration;
 use flashfleet::sim::{AttachEvent, Attacher, Fleet, SimSpec, UsbBus, UsbSpec, UsbSpeed, Vhci};
 use rstest::rstest;
 
-/// Two controllers of two ports for each speed; those in `used` are in use.
+/// Two controllers of two ports for each speed; those in `used` are in use, with devices called `usb-PORT`.
 fn status(folder: &Path, used: &[u32]) {
     for controller in 0..2 {
         let mut text = "hub port sta spd dev      sockfd local_busid\n".to_owned();
         for port in 4 * controller..4 * controller + 4 {
             let hub = if port % 4 < 2 { "hs" } else { "ss" };
-            let state = if used.contains(&port) { 6 } else { 4 };
-            text += &format!("{hub}  {port:04} {state:03} 000 00000000 000000 0-0\n");
+            let (state, device) =
+                if used.contains(&port) { (6, format!("usb-{port}")) } else { (4, "0-0".to_owned()) };
+            text += &format!("{hub}  {port:04} {state:03} 000 00000000 000000 {device}\n");
         }
         let name = if controller == 0 { "status".to_owned() } else { format!("status.{controller}") };
         std::fs::write(folder.join(name), text).unwrap();
     }
+}
+
+/// A controller whose files are in this folder, as those of its devices.
+fn vhci(folder: &Path) -> Vhci {
+    Vhci::at(folder, folder).unwrap()
 }
 
 fn ports(events: &[AttachEvent]) -> Vec<(&str, Option<u32>)> {
@@ -26,6 +32,7 @@ fn ports(events: &[AttachEvent]) -> Vec<(&str, Option<u32>)> {
         .map(|event| match event {
             AttachEvent::Attached { busid, port, .. } => (busid.as_str(), Some(*port)),
             AttachEvent::NoPort { busid } => (busid.as_str(), None),
+            AttachEvent::Pulled { .. } => panic!("{event:?}"),
         })
         .collect()
 }
@@ -39,8 +46,7 @@ async fn boards_are_attached_and_come_back_to_their_ports() {
     let fleet = Fleet::new(&SimSpec { count: 5, usb: Some(usb), ..SimSpec::default() }).unwrap();
     let bus = UsbBus::listen("127.0.0.1:0".parse().unwrap()).unwrap();
     bus.add_fleet(&fleet).unwrap();
-    let vhci = Vhci::at(folder.path()).unwrap();
-    let mut attacher = Attacher::new(bus.address().to_string(), vhci);
+    let mut attacher = Attacher::new(bus.address().to_string(), vhci(folder.path()));
 
     let events = attacher.look().await.unwrap();
     let expected = [("1-1", Some(0)), ("1-2", Some(4)), ("1-3", Some(1)), ("1-4", Some(5)), ("1-5", None)];
@@ -70,12 +76,71 @@ async fn boards_are_attached_and_come_back_to_their_ports() {
 }
 
 #[tokio::test]
+async fn a_board_of_which_the_kernel_makes_no_device_is_pulled_out_and_attached_again() {
+    let folder = tempfile::tempdir().unwrap();
+    status(folder.path(), &[]);
+    std::fs::write(folder.path().join("attach"), "").unwrap();
+    let fleet =
+        Fleet::new(&SimSpec { count: 2, usb: Some(UsbSpec::default()), ..SimSpec::default() }).unwrap();
+    let bus = UsbBus::listen("127.0.0.1:0".parse().unwrap()).unwrap();
+    bus.add_fleet(&fleet).unwrap();
+    let mut attacher = Attacher::new(bus.address().to_string(), vhci(folder.path()));
+    assert_eq!(ports(&attacher.look().await.unwrap()), [("1-1", Some(0)), ("1-2", Some(4))]);
+
+    // Of the second one a device is made.
+    status(folder.path(), &[0, 4]);
+    std::fs::create_dir(folder.path().join("usb-4")).unwrap();
+    std::fs::write(folder.path().join("usb-4/bConfigurationValue"), "1\n").unwrap();
+    let later = async |seconds| {
+        tokio::time::pause();
+        tokio::time::advance(Duration::from_secs(seconds)).await;
+        tokio::time::resume();
+    };
+    later(19).await;
+    assert_eq!(attacher.look().await.unwrap(), []);
+    later(1).await;
+    let pulled = AttachEvent::Pulled { busid: "1-1".to_owned(), port: 0 };
+    assert_eq!(attacher.look().await.unwrap(), [pulled]);
+    assert_eq!(std::fs::read_to_string(folder.path().join("detach")).unwrap(), "0");
+    while bus.board(0).imported {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    status(folder.path(), &[4]);
+    assert_eq!(ports(&attacher.look().await.unwrap()), [("1-1", Some(0))]);
+}
+
+/// Else the kernel, which is busy, would find a board in the port as if none had ever left, and not set it up.
+#[tokio::test]
+async fn a_board_is_attached_again_once_the_kernel_has_seen_that_it_was_gone() {
+    let folder = tempfile::tempdir().unwrap();
+    status(folder.path(), &[]);
+    std::fs::write(folder.path().join("attach"), "").unwrap();
+    let fleet = Fleet::new(&SimSpec { usb: Some(UsbSpec::default()), ..SimSpec::default() }).unwrap();
+    let bus = UsbBus::listen("127.0.0.1:0".parse().unwrap()).unwrap();
+    bus.add_fleet(&fleet).unwrap();
+    let mut attacher = Attacher::new(bus.address().to_string(), vhci(folder.path()));
+    assert_eq!(ports(&attacher.look().await.unwrap()), [("1-1", Some(0))]);
+    status(folder.path(), &[0]);
+    let device = folder.path().join("usb-0");
+    std::fs::create_dir(&device).unwrap();
+    assert_eq!(attacher.look().await.unwrap(), []);
+    while bus.board(0).imported {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    // The port is free, and its device still there.
+    status(folder.path(), &[]);
+    assert_eq!(attacher.look().await.unwrap(), []);
+    std::fs::remove_dir(&device).unwrap();
+    assert_eq!(ports(&attacher.look().await.unwrap()), [("1-1", Some(0))]);
+}
+
+#[tokio::test]
 async fn a_server_that_is_not_there_is_told() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("attach"), "").unwrap();
     let bus = UsbBus::listen("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = bus.address().to_string();
-    let mut attacher = Attacher::new(address.clone(), Vhci::at(folder.path()).unwrap());
+    let mut attacher = Attacher::new(address.clone(), vhci(folder.path()));
     assert_eq!(attacher.look().await.unwrap(), [], "an empty bus needs no ports");
     drop(bus);
     let cause = loop {

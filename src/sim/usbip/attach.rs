@@ -12,6 +12,7 @@ use tokio::time::{Instant, timeout};
 
 use super::protocol::{Broken, DeviceRecord, OpRequest, take_devlist, take_import};
 use super::spec::UsbId;
+use super::unmade::Unmade;
 use super::vhci::{Choice, Port, Vhci, choose};
 use crate::cause::{Cause, Class};
 
@@ -32,6 +33,13 @@ pub enum AttachEvent {
         busid: String,
         /// Vendor and product id.
         id: UsbId,
+        /// Port of the virtual host controller.
+        port: u32,
+    },
+    /// The kernel made no device of a board: it was pulled out, and is attached again.
+    Pulled {
+        /// Its place on the server's bus.
+        busid: String,
         /// Port of the virtual host controller.
         port: u32,
     },
@@ -58,6 +66,9 @@ pub struct Attacher {
     /// The connection for lists, where the server kept it open.
     connection: Option<TcpStream>,
     places: BTreeMap<String, Place>,
+    unmade: Unmade,
+    /// What the devices in the ports are called, as far as there were any.
+    devices: BTreeMap<u32, String>,
 }
 
 /// Why an answer did not come.
@@ -73,17 +84,18 @@ impl Attacher {
     /// For the server at `server`, as `HOST:PORT`.
     #[must_use]
     pub fn new(server: impl Into<String>, vhci: Vhci) -> Self {
-        Self { server: server.into(), vhci, connection: None, places: BTreeMap::new() }
+        let (places, devices) = (BTreeMap::new(), BTreeMap::new());
+        Self { server: server.into(), vhci, connection: None, places, unmade: Unmade::default(), devices }
     }
 
-    /// Looks once, and attaches what is there to be attached. Where nothing has changed since, a server of flashfleet
+    /// Looks once, attaches what is there to be attached, and pulls out what the kernel has given up on. Where nothing has changed since, a server of flashfleet
     /// answers after a second only, else at once.
     ///
     /// # Errors
     /// Where the server does not answer, or this machine does not let boards be attached.
     pub async fn look(&mut self) -> Result<Vec<AttachEvent>, Cause> {
+        let mut events = self.pull_unmade()?;
         let records = self.list().await?;
-        let mut events = Vec::new();
         if records.is_empty() {
             return Ok(events);
         }
@@ -122,6 +134,7 @@ impl Attacher {
                 if let Some(taken) = ports.iter_mut().find(|it| it.number == port) {
                     taken.free = false;
                 }
+                self.unmade.attached(port, Instant::now());
                 let attached = Place { port: Some(port), waits_since: None };
                 self.places.insert(record.busid.clone(), attached);
                 events.push(AttachEvent::Attached { busid: record.busid, id: record.id, port });
@@ -132,6 +145,26 @@ impl Attacher {
         if left_over {
             // The same list is news then; on a new connection it is told at once.
             self.connection = None;
+        }
+        Ok(events)
+    }
+
+    /// Pulls out boards of which the kernel made no device. The server offers them again then.
+    fn pull_unmade(&mut self) -> Result<Vec<AttachEvent>, Cause> {
+        if self.unmade.is_empty() {
+            return Ok(Vec::new());
+        }
+        let ports = self.ports()?;
+        let overdue = self.unmade.overdue(&ports, |port| self.vhci.has_device(port), Instant::now());
+        let mut events = Vec::new();
+        for port in overdue {
+            if let Err(error) = self.vhci.detach(port) {
+                // It may have gone by itself just now.
+                tracing::debug!(port, %error, "a board was not taken off");
+                continue;
+            }
+            let there = self.places.iter().find(|(_, place)| place.port == Some(port));
+            events.extend(there.map(|(busid, _)| AttachEvent::Pulled { busid: busid.clone(), port }));
         }
         Ok(events)
     }
@@ -153,11 +186,22 @@ impl Attacher {
         }
     }
 
-    fn ports(&self) -> Result<Vec<Port>, Cause> {
-        self.vhci.ports().map_err(|error| {
+    /// The ports as they are. One from which a board has gone is free once the kernel has seen that: with another board in it
+    /// by then, it would take that for the one that it knows, and never set it up (`vhci_hcd` leaves a port enabled, and
+    /// `hub_port_connect_change` goes on with the device of a port that is).
+    fn ports(&mut self) -> Result<Vec<Port>, Cause> {
+        let mut ports = self.vhci.ports().map_err(|error| {
             let message = format!("expected to read the ports of vhci_hcd, but {error}");
             Cause::new(Class::Station, "station.vhci", message, "load the module again: `modprobe vhci-hcd`")
-        })
+        })?;
+        for port in &mut ports {
+            if let Some(device) = &port.device {
+                self.devices.insert(port.number, device.clone());
+            }
+            let gone = port.free && self.devices.get(&port.number).is_some_and(|it| self.vhci.is_there(it));
+            port.free &= !gone;
+        }
+        Ok(ports)
     }
 
     /// Whether the kernel took it: a port may have been taken by somebody else.

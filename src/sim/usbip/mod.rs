@@ -11,6 +11,7 @@ mod device;
 mod identity;
 mod protocol;
 mod spec;
+mod unmade;
 mod urb;
 mod vhci;
 

@@ -10,11 +10,15 @@ use crate::cause::{Cause, Class};
 
 /// Where the module shows itself. Further controllers have their ports in its files, too.
 const ROOT: &str = "/sys/devices/platform/vhci_hcd.0";
+/// Where every USB device shows itself (`Documentation/ABI/stable/sysfs-bus-usb`).
+const DEVICES: &str = "/sys/bus/usb/devices";
 /// `VDEV_ST_NULL` of `enum usbip_device_status` (`include/uapi/linux/usbip.h`): nothing is attached.
 const FREE: &str = "004";
+/// `VDEV_ST_USED`: the kernel has given an address to what is attached.
+const USED: &str = "006";
 
 /// A port of the virtual host controller.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Port {
     pub(super) number: u32,
     /// Which root hub it is on: two ports of one controller, but of different speeds, are on different hubs.
@@ -22,12 +26,15 @@ pub(super) struct Port {
     /// For SuperSpeed devices only; the other ones are for all others.
     pub(super) superspeed: bool,
     pub(super) free: bool,
+    /// What the device in it is called, once it has an address; it may be no device yet, or never become one.
+    pub(super) device: Option<String>,
 }
 
 /// The virtual host controller of this machine.
 #[derive(Debug, Clone)]
 pub struct Vhci {
     root: PathBuf,
+    devices: PathBuf,
 }
 
 impl Vhci {
@@ -36,16 +43,16 @@ impl Vhci {
     /// # Errors
     /// Where the module is not there, with what to do.
     pub fn system() -> Result<Self, Cause> {
-        Self::at(Path::new(ROOT))
+        Self::at(Path::new(ROOT), Path::new(DEVICES))
     }
 
-    /// The one whose files are in this folder.
+    /// The one whose files are in the folder `root`, with a folder in `devices` for each USB device.
     ///
     /// # Errors
     /// Where they are not there.
-    pub fn at(root: &Path) -> Result<Self, Cause> {
+    pub fn at(root: &Path, devices: &Path) -> Result<Self, Cause> {
         if root.join("attach").exists() {
-            return Ok(Self { root: root.to_owned() });
+            return Ok(Self { root: root.to_owned(), devices: devices.to_owned() });
         }
         let message = format!("expected the virtual USB host controller at {}, found none", root.display());
         let help = "as root: `modprobe vhci-hcd`; it is part of Linux (CONFIG_USBIP_VHCI_HCD)";
@@ -65,6 +72,19 @@ impl Vhci {
             }
         }
         Ok(ports)
+    }
+
+    /// Whether the kernel has made a device of what is attached to a port: one that is configured, or that it was told not
+    /// to configure. Where it gives up there is none, or one without a configuration.
+    pub(super) fn has_device(&self, port: &Port) -> bool {
+        let Some(folder) = port.device.as_ref().map(|name| self.devices.join(name)) else { return false };
+        let read = |name: &str| std::fs::read_to_string(folder.join(name)).unwrap_or_default();
+        !read("bConfigurationValue").trim().is_empty() || read("authorized").trim() == "0"
+    }
+
+    /// Whether the kernel has this device. After a board was taken off it has it until the hub's turn comes to be looked at.
+    pub(super) fn is_there(&self, device: &str) -> bool {
+        self.devices.join(device).exists()
     }
 
     /// Hands an import over to the kernel: from now on `connection` carries the device's transfers.
@@ -88,7 +108,8 @@ impl Vhci {
     }
 }
 
-/// The ports in one status file. Lines as `hs  0003 004 000 00000000 000000 0-0`, below a head line.
+/// The ports in one status file. Lines as `hs  0003 004 000 00000000 000000 0-0`, below a head line: hub, port, state, speed,
+/// device id at the server, socket, name of the device.
 fn read_ports(text: &str, controller: usize) -> impl Iterator<Item = Port> + '_ {
     text.lines().filter_map(move |line| {
         let mut words = line.split_ascii_whitespace();
@@ -98,8 +119,10 @@ fn read_ports(text: &str, controller: usize) -> impl Iterator<Item = Port> + '_ 
             _ => return None,
         };
         let number = words.next()?.parse().ok()?;
-        let free = words.next()? == FREE;
-        Some(Port { number, hub: 2 * controller + usize::from(superspeed), superspeed, free })
+        let state = words.next()?;
+        let device = words.nth(3).filter(|_| state == USED).map(str::to_owned);
+        let hub = 2 * controller + usize::from(superspeed);
+        Some(Port { number, hub, superspeed, free: state == FREE, device })
     })
 }
 
@@ -155,9 +178,10 @@ mod tests {
     #[test]
     fn status_files_are_read() {
         let ports: Vec<_> = read_ports(STATUS, 1).collect();
-        let first = Port { number: 0, hub: 2, superspeed: false, free: false };
-        assert_eq!((ports.len(), ports[0]), (4, first));
-        assert_eq!(ports[3], Port { number: 3, hub: 3, superspeed: true, free: true });
+        let first =
+            Port { number: 0, hub: 2, superspeed: false, free: false, device: Some("3-1".to_owned()) };
+        assert_eq!((ports.len(), &ports[0]), (4, &first));
+        assert_eq!(ports[3], Port { number: 3, hub: 3, superspeed: true, free: true, device: None });
         assert_eq!(read_ports("hs\nhs 1\nxx 0 4\n\u{0}", 0).count(), 0);
     }
 
@@ -186,8 +210,30 @@ mod tests {
     }
 
     #[test]
+    fn a_device_is_one_that_is_configured_or_kept_from_it() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("attach"), "").unwrap();
+        let vhci = Vhci::at(folder.path(), folder.path()).unwrap();
+        let port = read_ports(STATUS, 0).next().unwrap();
+        assert!(!vhci.has_device(&port), "none in sysfs");
+        std::fs::create_dir(folder.path().join("3-1")).unwrap();
+        let write =
+            |name: &str, text: &str| std::fs::write(folder.path().join("3-1").join(name), text).unwrap();
+        write("bConfigurationValue", "\n");
+        write("authorized", "1\n");
+        assert!(!vhci.has_device(&port), "the kernel could not set its configuration");
+        write("authorized", "0\n");
+        assert!(vhci.has_device(&port));
+        write("bConfigurationValue", "1\n");
+        write("authorized", "1\n");
+        assert!(vhci.has_device(&port));
+        assert!(!vhci.has_device(&Port { device: None, ..port }), "without an address it is no device");
+    }
+
+    #[test]
     fn without_the_module_it_says_what_to_do() {
-        let cause = Vhci::at(Path::new("/no/such/folder")).unwrap_err();
+        let nowhere = Path::new("/no/such/folder");
+        let cause = Vhci::at(nowhere, nowhere).unwrap_err();
         assert_eq!((cause.class, &*cause.code), (Class::Station, "station.no_vhci"));
         assert!(cause.help.contains("modprobe vhci-hcd"), "{}", cause.help);
     }

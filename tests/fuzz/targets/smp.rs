@@ -91,7 +91,7 @@ fuzz_target!(|data: &[u8]| {
             assert_eq!(whole, found, "it does not matter in which pieces it comes");
             for message in &whole {
                 let mut again = console::Decoder::new();
-                assert_eq!(again.push(&console::encode(message, 128)), [message.clone()]);
+                assert_eq!(again.push(&console::encode(message, 128)), std::slice::from_ref(message));
                 if let Ok((_, payload)) = Header::split(message) {
                     answers(payload);
                 }
