@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::bare::BareReceiver;
+use super::content::Shelf;
 use super::fault::{Dice, FaultSpec};
 use super::firmware::{Behaviour, Place, Version, build_image};
 use super::flash::{Flash, PAGE};
@@ -119,12 +120,17 @@ impl Device {
     /// The device with this index, from 0, of those that `spec` describes; it has booted already.
     #[must_use]
     pub fn new(spec: &Arc<SimSpec>, index: usize) -> Self {
+        Self::of_fleet(spec, index, &Shelf::default())
+    }
+
+    /// The same, of a fleet whose devices find on `shelf` what others were given.
+    pub(super) fn of_fleet(spec: &Arc<SimSpec>, index: usize, shelf: &Shelf) -> Self {
         let fault = FaultSpec::of_device(std::iter::once(&spec.fault).chain(&spec.faults), index + 1);
         let version = spec.version.parse::<Version>().unwrap_or_default();
         let payload = format!("firmware {version} of a simulated device\n").into_bytes();
         let place = if spec.mode == BootMode::RamLoad { Place::Ram(RAM) } else { Place::Anywhere };
         let image = build_image(version, &payload, spec.image_hash, place);
-        let mut flash = Flash::new(spec.mode, spec.slot_size, spec.image_hash, image);
+        let mut flash = Flash::new(spec.mode, spec.slot_size, spec.image_hash, image, shelf);
         for number in 1..spec.images {
             let payload = format!("image {number} {version} of a simulated device\n").into_bytes();
             flash.add_image(build_image(version, &payload, spec.image_hash, Place::Anywhere));
