@@ -38,11 +38,12 @@ pub(crate) fn run(table: &mut Table) -> Result<(), String> {
         unit: "µs",
         decimals: 1,
         how: format!(
-            "{exchanges} exchanges, {PAYLOAD} bytes to each device, client and simulated server in one process: {:.1} s of \
-             processor time, {:.1} s in all, {:.0} MB at most",
-            all.cpu.as_secs_f64(),
+            "{exchanges} exchanges, {PAYLOAD} bytes to each device, client and simulated server in one process: {}, {:.1} s \
+             in all; {:.0} MB at most, {:.1} kB for each device beyond the first {FEW}",
+            time_of(&all),
             all.wall.as_secs_f64(),
             all.peak as f64 / 1e6,
+            all.peak.saturating_sub(few.peak) as f64 / 1e3 / (DEVICES - FEW) as f64,
         ),
     });
     let ratio = all.cpu.as_secs_f64() / few.cpu.as_secs_f64() / (DEVICES as f64 / FEW as f64);
@@ -52,9 +53,15 @@ pub(crate) fn run(table: &mut Table) -> Result<(), String> {
         measured: ratio,
         unit: "",
         decimals: 2,
-        how: format!("{:.1} s against {:.1} s", all.cpu.as_secs_f64(), few.cpu.as_secs_f64()),
+        how: format!("{} against {}", time_of(&all), time_of(&few)),
     });
     Ok(())
+}
+
+/// Processor time, and whose it was.
+fn time_of(cost: &Cost) -> String {
+    let (cpu, system) = (cost.cpu.as_secs_f64(), cost.system.as_secs_f64());
+    format!("{cpu:.2} s of processor time ({:.2} user, {system:.2} system)", cpu - system)
 }
 
 /// Runs the child; gives what it cost and the number of requests that reached the devices.

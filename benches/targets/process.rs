@@ -72,6 +72,8 @@ pub(crate) struct Cost {
     pub(crate) wall: Duration,
     /// Processor time, user and system.
     pub(crate) cpu: Duration,
+    /// What of it the system took.
+    pub(crate) system: Duration,
     /// Most memory that it held at once, in bytes.
     pub(crate) peak: u64,
     /// Most descriptors that it had open at once, looked at every 20 ms.
@@ -100,7 +102,7 @@ pub(crate) fn run(command: &mut Command) -> Result<Cost, String> {
         return Err(format!("it ended with {}", used.status));
     }
     let cpu = used.rusage.utime + used.rusage.stime;
-    Ok(Cost { wall, cpu, peak: used.rusage.maxrss, descriptors })
+    Ok(Cost { wall, cpu, system: used.rusage.stime, peak: used.rusage.maxrss, descriptors })
 }
 
 const TIMEOUT: std::sync::mpsc::RecvTimeoutError = std::sync::mpsc::RecvTimeoutError::Timeout;

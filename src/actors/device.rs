@@ -8,6 +8,7 @@ use tracing::Instrument as _;
 use crate::flow::DeviceResult;
 
 use super::probe::Probed;
+use super::task::Task;
 use super::worker::{Stop, Worker};
 
 /// Ask whether the device answers.
@@ -79,7 +80,7 @@ impl Handler<Run> for Device {
         let span = tracing::info_span!("device", device = %worker.id);
         let work = async move { Some(worker.run(run.deadline, stop).await) };
         // The worker and its link end here: a device is run once.
-        Box::pin(work.instrument(span).into_actor(self).map(|result, _, ctx| {
+        Box::pin(Task::spawn(work.instrument(span)).into_actor(self).map(|result, _, ctx| {
             ctx.stop();
             result
         }))

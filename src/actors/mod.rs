@@ -16,6 +16,7 @@ mod run;
 mod scheduler;
 mod setup;
 mod source;
+mod task;
 mod way;
 mod worker;
 mod written;

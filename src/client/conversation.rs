@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
 use crate::smp::exchange::{Exchange, ExchangeConfig, ExchangeError, Policy, Received, Ticket};
 use crate::smp::message::Request;
@@ -11,6 +11,7 @@ use crate::smp::upload::LinkMemory;
 use crate::smp::{Answer, HEADER_LEN, RawRequest, Time, Version, raw};
 use crate::transport::{Framing, Link, LinkError, LinkErrorKind};
 
+use super::alarm::Alarm;
 use super::long_messages::Pieces;
 use super::{ClientError, ClientOptions};
 
@@ -94,6 +95,8 @@ pub struct Client {
     /// The link broke.
     broken: bool,
     pub(super) pieces: Pieces,
+    /// When an answer is overdue.
+    alarm: Alarm,
 }
 
 impl std::fmt::Debug for Client {
@@ -118,6 +121,7 @@ impl Client {
             quick_trip: None,
             broken: false,
             pieces: Pieces::default(),
+            alarm: Alarm::default(),
         }
     }
 
@@ -412,7 +416,7 @@ impl Client {
                         }
                     }
                 }
-                () = sleep_until(epoch + wake.unwrap_or_default()), if wake.is_some() => {
+                () = self.alarm.rings(epoch + wake.unwrap_or_default()), if wake.is_some() => {
                     let now = self.conversation.now();
                     if timeout.is_some_and(|timeout| timeout <= now) {
                         self.conversation.exchange.handle_timeout(now);

@@ -1,6 +1,7 @@
 //! One device's SMP conversation over a link: drives the protocol of `smp` with tokio's clock. Knows no actors, no plans
 //! and no steps.
 
+mod alarm;
 mod bootloader;
 mod connect;
 mod conversation;

@@ -1,7 +1,5 @@
 //! What the events about one device come to. Part of the fold in `aggregate`; knows no other device.
 
-use std::collections::BTreeMap;
-
 use chrono::{DateTime, Utc};
 
 use super::event::{
@@ -29,7 +27,8 @@ pub(super) struct DeviceState {
     steps: Vec<StepState>,
     /// The step that was started and is not finished.
     open: Option<usize>,
-    uploads: BTreeMap<u32, UploadFigures>,
+    /// The latest of each image number, by number. Nearly always one, for which a map holds ten times its size.
+    uploads: Vec<UploadFigures>,
     finished: Option<Finished>,
 }
 
@@ -101,7 +100,7 @@ impl DeviceState {
             started_at: None,
             steps: steps.iter().map(StepState::new).collect(),
             open: None,
-            uploads: BTreeMap::new(),
+            uploads: Vec::new(),
             finished: None,
         }
     }
@@ -154,7 +153,11 @@ impl DeviceState {
                 state.result = Some(finished.clone());
                 self.open = None;
                 if let Some(upload) = &finished.detail.upload {
-                    self.uploads.insert(upload.image_number, upload.clone());
+                    self.uploads.retain(|other| other.image_number != upload.image_number);
+                    let before =
+                        self.uploads.partition_point(|other| other.image_number < upload.image_number);
+                    self.uploads.reserve_exact(1);
+                    self.uploads.insert(before, upload.clone());
                 }
             }
             EventKind::DeviceFinished { verdict, changed, cause, attempts, images, on_test, duration_s } => {
@@ -227,13 +230,14 @@ impl DeviceState {
     /// The images of the verdict, completed by what the steps told.
     fn images(&self, end: &Finished) -> Vec<ImageOutcome> {
         let mut images = end.images.clone();
-        for (number, upload) in &self.uploads {
-            match images.iter_mut().find(|image| image.image_number == *number) {
+        for upload in &self.uploads {
+            let number = upload.image_number;
+            match images.iter_mut().find(|image| image.image_number == number) {
                 Some(image) => {
                     image.upload.get_or_insert_with(|| upload.clone());
                 }
                 None => images.push(ImageOutcome {
-                    image_number: *number,
+                    image_number: number,
                     before: None,
                     after: None,
                     upload: Some(upload.clone()),

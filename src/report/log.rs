@@ -21,6 +21,9 @@ use crate::cause::{Cause, Class};
 /// Longest line that is read, in bytes. Events are kept far below it.
 pub const MAX_LINE: usize = 4 * 1024 * 1024;
 
+/// Room that is kept from line to line, in bytes: few are longer.
+const LINE_KEPT: usize = 16 * 1024;
+
 /// At most this many seconds of events are not yet on the disk itself.
 pub const SYNC_EVERY_S: i64 = 5;
 
@@ -29,6 +32,8 @@ pub struct LogWriter {
     out: Box<dyn Write + Send>,
     name: String,
     disk: Option<Disk>,
+    /// The line under way: its room is used again.
+    line: Vec<u8>,
     /// The last write failed and may have left half a line.
     torn: bool,
     failed: bool,
@@ -67,7 +72,7 @@ impl LogWriter {
     }
 
     pub(super) fn to(out: Box<dyn Write + Send>, name: String) -> Self {
-        Self { out, name, disk: None, torn: false, failed: false }
+        Self { out, name, disk: None, line: Vec::new(), torn: false, failed: false }
     }
 
     /// Where it writes, for people.
@@ -101,13 +106,15 @@ impl LogWriter {
     }
 
     fn write_line(&mut self, event: &Event) -> io::Result<()> {
-        let mut line = Vec::with_capacity(256);
+        let line = &mut self.line;
+        line.clear();
+        line.shrink_to(LINE_KEPT);
         if self.torn {
             line.push(b'\n');
         }
-        serde_json::to_writer(&mut line, event)?;
+        serde_json::to_writer(&mut *line, event)?;
         line.push(b'\n');
-        self.out.write_all(&line)?;
+        self.out.write_all(line)?;
         self.out.flush()
     }
 }

@@ -61,6 +61,7 @@ impl Flash {
 
 #[cfg(test)]
 mod tests {
+    use super::super::content::Shelf;
     use super::super::firmware::{Behaviour, ImageHash, Place, build_image};
     use super::*;
 
@@ -76,7 +77,8 @@ mod tests {
 
     /// 1.0.0 runs from the first slot, another image is in the second.
     fn flash(mode: BootMode, second: &[u8]) -> Flash {
-        let mut flash = Flash::new(mode, SIZE, ImageHash::Sha256, image("1.0.0", place(mode)));
+        let mut flash =
+            Flash::new(mode, SIZE, ImageHash::Sha256, image("1.0.0", place(mode)), &Shelf::default());
         flash.slots[1].append(second);
         flash
     }

@@ -2,11 +2,12 @@
 //! lies in, and the order in which things happen; sending and booting live below. What the server answers lives in
 //! `server.rs`, what the bootloader does in `mcuboot.rs`.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::bare::BareReceiver;
+use super::content::Shelf;
 use super::fault::{Dice, FaultSpec};
 use super::firmware::{Behaviour, Place, Version, build_image};
 use super::flash::{Flash, PAGE};
@@ -101,8 +102,8 @@ pub struct Device {
     work: Option<Work>,
     /// Lines stay in their buffers until then: flash is being written.
     stalled_until: Time,
-    outputs: BTreeMap<(Time, u64), Vec<u8>>,
-    output_count: u64,
+    /// What is on its way to the host, in the order in which it arrives.
+    outputs: VecDeque<(Time, Vec<u8>)>,
     /// Counts how often the device's port vanished, or its connection was lost.
     session: u64,
     reset_answers: u64,
@@ -119,12 +120,17 @@ impl Device {
     /// The device with this index, from 0, of those that `spec` describes; it has booted already.
     #[must_use]
     pub fn new(spec: &Arc<SimSpec>, index: usize) -> Self {
+        Self::of_fleet(spec, index, &Shelf::default())
+    }
+
+    /// The same, of a fleet whose devices find on `shelf` what others were given.
+    pub(super) fn of_fleet(spec: &Arc<SimSpec>, index: usize, shelf: &Shelf) -> Self {
         let fault = FaultSpec::of_device(std::iter::once(&spec.fault).chain(&spec.faults), index + 1);
         let version = spec.version.parse::<Version>().unwrap_or_default();
         let payload = format!("firmware {version} of a simulated device\n").into_bytes();
         let place = if spec.mode == BootMode::RamLoad { Place::Ram(RAM) } else { Place::Anywhere };
         let image = build_image(version, &payload, spec.image_hash, place);
-        let mut flash = Flash::new(spec.mode, spec.slot_size, spec.image_hash, image);
+        let mut flash = Flash::new(spec.mode, spec.slot_size, spec.image_hash, image, shelf);
         for number in 1..spec.images {
             let payload = format!("image {number} {version} of a simulated device\n").into_bytes();
             flash.add_image(build_image(version, &payload, spec.image_hash, Place::Anywhere));
@@ -155,8 +161,7 @@ impl Device {
             queue: VecDeque::new(),
             work: None,
             stalled_until: Time::ZERO,
-            outputs: BTreeMap::new(),
-            output_count: 0,
+            outputs: VecDeque::new(),
             session: 0,
             reset_answers: 0,
             uploads: 0,
@@ -267,12 +272,12 @@ impl Device {
     /// notification. Time does not go beyond it.
     pub fn poll_output(&mut self, limit: Time) -> Option<(Time, Vec<u8>)> {
         loop {
-            let output = self.outputs.first_key_value().map(|((at, _), _)| *at);
+            let output = self.outputs.front().map(|(at, _)| *at);
             let event = self.next_event();
             match output {
                 Some(at) if at <= limit && event.is_none_or(|event| at <= event) => {
                     self.now = self.now.max(at);
-                    return self.outputs.pop_first().map(|((at, _), bytes)| (at, bytes));
+                    return self.outputs.pop_front();
                 }
                 _ => {}
             }
@@ -297,14 +302,14 @@ impl Device {
     /// When something happens next.
     #[must_use]
     pub fn next_timeout(&self) -> Option<Time> {
-        let output = self.outputs.first_key_value().map(|((at, _), _)| *at);
+        let output = self.outputs.front().map(|(at, _)| *at);
         self.next_event().into_iter().chain(output).min()
     }
 
     /// Throws away what was sent to a host that did not listen.
     pub fn discard_output(&mut self, now: Time) {
         self.advance(now);
-        self.outputs.retain(|(at, _), _| *at > now);
+        self.outputs.retain(|(at, _)| *at > now);
     }
 
     /// Pulls the reset line.
@@ -376,11 +381,11 @@ impl Device {
         }
         match self.spec.transport {
             SimTransport::Serial => {
-                let spec = Arc::clone(self.present());
+                let spec = self.recovery.as_ref().unwrap_or(&self.spec);
                 if spec.framing == SimFraming::Console {
-                    return self.receiver.arrive(now, &bytes, &spec);
+                    return self.receiver.arrive(now, bytes, spec);
                 }
-                for message in self.bare.arrive(now, &bytes, &spec) {
+                for message in self.bare.arrive(now, &bytes, spec) {
                     self.message_arrived(message);
                 }
             }

@@ -1,6 +1,7 @@
 //! The flash of a simulated device: two slots of bytes and their MCUboot trailers. What the bytes mean to the bootloader
 //! lives in `mcuboot.rs`.
 
+use super::content::{Content, Shelf};
 use super::firmware::{
     Behaviour, FLAG_RAM_LOAD, Header, ImageHash, ImageInfo, NoImage, read_info, validates,
 };
@@ -46,7 +47,9 @@ pub(super) struct Trailer {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Slot {
     /// What was written from the image's start on; beyond it is erased flash.
-    data: Vec<u8>,
+    data: Content,
+    /// Where what other devices were given is found.
+    shelf: Shelf,
     /// The image starts one page into the slot, where swap-by-offset expects a new one.
     shifted: bool,
     trailer: Trailer,
@@ -55,7 +58,7 @@ pub(super) struct Slot {
 }
 
 /// What a boot finds in a slot. Firmware that resets at once boots thousands of times in an hour: it is looked at once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Checked {
     /// MCUboot starts the image.
     pub(super) valid: bool,
@@ -64,9 +67,19 @@ pub(super) struct Checked {
 }
 
 impl Slot {
-    /// The image's bytes, as far as they were written.
-    pub(super) fn data(&self) -> &[u8] {
-        &self.data
+    /// An erased slot of a device whose fleet shares this shelf.
+    fn on(shelf: &Shelf) -> Self {
+        Self { shelf: shelf.clone(), ..Self::default() }
+    }
+
+    /// Reads the image's bytes, as far as they were written.
+    pub(super) fn read<T>(&self, read: impl FnOnce(&[u8]) -> T) -> T {
+        self.data.read(read)
+    }
+
+    /// Bytes that were written since the slot was erased.
+    pub(super) fn len(&self) -> usize {
+        self.data.len()
     }
 
     /// Whether the whole slot is erased.
@@ -75,7 +88,13 @@ impl Slot {
     }
 
     pub(super) fn erase(&mut self) {
-        *self = Self::default();
+        self.take();
+    }
+
+    /// Takes everything out of the slot, which is erased then.
+    pub(super) fn take(&mut self) -> Self {
+        let erased = Self::on(&self.shelf);
+        std::mem::replace(self, erased)
     }
 
     /// The trailer as it reads: an image so long that it reaches into it spoils it.
@@ -105,16 +124,14 @@ impl Slot {
 
     /// What a boot finds here.
     pub(super) fn check(&mut self, kind: ImageHash) -> Checked {
-        let data = &self.data;
-        *self
-            .checked
-            .get_or_insert_with(|| Checked { valid: validates(data, kind), behaviour: Behaviour::of(data) })
+        let check = |data: &[u8]| Checked { valid: validates(data, kind), behaviour: Behaviour::of(data) };
+        *self.checked.get_or_insert_with(|| self.data.check(kind, check))
     }
 
     /// Writes at the end of what was written.
     pub(super) fn append(&mut self, bytes: &[u8]) {
         self.checked = None;
-        self.data.extend_from_slice(bytes);
+        self.data.append(bytes, &self.shelf);
     }
 
     pub(super) fn is_shifted(&self) -> bool {
@@ -144,9 +161,16 @@ pub(super) struct Flash {
 }
 
 impl Flash {
-    pub(super) fn new(mode: BootMode, slot_size: u32, hash: ImageHash, image: Vec<u8>) -> Self {
+    /// The flash of a device whose fleet shares `shelf`.
+    pub(super) fn new(
+        mode: BootMode,
+        slot_size: u32,
+        hash: ImageHash,
+        image: Vec<u8>,
+        shelf: &Shelf,
+    ) -> Self {
         let first = read_info(&image, hash).ok().map(|info| info.hash);
-        let slots = [Slot::default(), Slot::default()];
+        let slots = [Slot::on(shelf), Slot::on(shelf)];
         let mut flash =
             Self { slots, slot_size, mode, hash, active: 0, written: 0, first, further: Vec::new() };
         flash.program(0, &image);
@@ -155,7 +179,8 @@ impl Flash {
 
     /// Adds another image number, with what runs of it.
     pub(super) fn add_image(&mut self, image: Vec<u8>) {
-        self.further.push(Self::new(self.mode, self.slot_size, self.hash, image));
+        let [first, _] = &self.slots;
+        self.further.push(Self::new(self.mode, self.slot_size, self.hash, image, &first.shelf));
     }
 
     /// How many images the device has.
@@ -192,7 +217,7 @@ impl Flash {
 
     /// The image header in a slot.
     pub(super) fn header(&self, slot: usize) -> Option<Header> {
-        self.slots.get(slot).and_then(|slot| Header::read(slot.data()))
+        self.slots.get(slot).and_then(|slot| slot.read(Header::read))
     }
 
     /// Whether another image than the first one runs.
@@ -258,6 +283,6 @@ impl Flash {
         if slot == 1 && found.is_shifted() != self.expects_shifted() {
             return Err(NoImage::Empty);
         }
-        read_info(found.data(), self.hash)
+        found.read(|data| read_info(data, self.hash))
     }
 }

@@ -6,8 +6,10 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::content::Shelf;
 use super::device::{Device, Power};
 use super::endpoint::{Endpoint, EndpointKind};
+use super::flash::Slot;
 use super::gatt::{self, AirConnector, GattClient};
 use super::memory::MemoryConnector;
 use super::next_boot::NextBoot;
@@ -69,10 +71,11 @@ impl Fleet {
         }
         let spec = Arc::new(spec.clone());
         let epoch = Instant::now();
+        let shelf = Shelf::default();
         let cell = |index| {
             Arc::new(Cell {
                 name: spec.device_name(index),
-                device: Mutex::new(Device::new(&spec, index)),
+                device: Mutex::new(Device::of_fleet(&spec, index, &shelf)),
                 changed: Notify::new(),
                 epoch,
                 open: std::sync::atomic::AtomicBool::new(false),
@@ -233,7 +236,7 @@ impl DeviceHandle {
         SlotTruth {
             version: info.as_ref().map(|info| info.version.to_string()),
             hash: info.map(|info| info.hash),
-            bytes: image.and_then(|image| image.slots.get(slot)).map_or(0, |slot| slot.data().len()),
+            bytes: image.and_then(|image| image.slots.get(slot)).map_or(0, Slot::len),
         }
     }
 

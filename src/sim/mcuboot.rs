@@ -132,7 +132,7 @@ impl Flash {
         let [first, second] = &mut self.slots;
         if self.mode == BootMode::Overwrite {
             // Header and trailer of the secondary slot are erased, so that it is not tried again.
-            *first = std::mem::take(second);
+            *first = second.take();
             first.set_trailer(Trailer::default());
             return true;
         }
@@ -156,6 +156,7 @@ impl Flash {
 
 #[cfg(test)]
 mod tests {
+    use super::super::content::Shelf;
     use super::super::firmware::{ImageHash, Place, Version, build_image};
     use super::*;
 
@@ -166,7 +167,7 @@ mod tests {
     }
 
     fn flash(mode: BootMode) -> Flash {
-        let mut flash = Flash::new(mode, SIZE, ImageHash::Sha256, image("1.0.0"));
+        let mut flash = Flash::new(mode, SIZE, ImageHash::Sha256, image("1.0.0"), &Shelf::default());
         flash.slots[1].start_image(mode == BootMode::SwapOffset);
         flash.slots[1].append(&image("2.0.0"));
         flash
@@ -255,7 +256,7 @@ mod tests {
     fn a_bad_image_in_the_primary_slot_does_not_boot() {
         let mut bad = image("1.0.0");
         bad[33] ^= 1;
-        let mut flash = Flash::new(BootMode::SwapMove, SIZE, ImageHash::Sha256, bad);
+        let mut flash = Flash::new(BootMode::SwapMove, SIZE, ImageHash::Sha256, bad, &Shelf::default());
         assert_eq!(flash.boot(false).started, None);
     }
 
@@ -274,7 +275,8 @@ mod tests {
 
     #[test]
     fn an_image_that_reaches_into_the_trailer_cannot_be_marked() {
-        let mut flash = Flash::new(BootMode::SwapMove, SIZE, ImageHash::Sha256, image("1.0.0"));
+        let mut flash =
+            Flash::new(BootMode::SwapMove, SIZE, ImageHash::Sha256, image("1.0.0"), &Shelf::default());
         let mut long = image("2.0.0");
         long.resize(SIZE as usize, 0);
         flash.slots[1].append(&long);

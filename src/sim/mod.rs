@@ -2,6 +2,7 @@
 
 mod bare;
 mod by_version;
+mod content;
 mod device;
 mod endpoint;
 mod fault;

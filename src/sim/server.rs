@@ -1,7 +1,7 @@
 //! The simulated SMP server: from a whole message to its answers, after Zephyr `subsys/mgmt/mcumgr/smp/src/smp.c`. Pure: no
 //! time, no buffers, no faults of the link.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 
 use super::fault::{FaultSpec, Refusal};
 use super::flash::Flash;
@@ -52,7 +52,8 @@ pub(super) struct Server {
     settings: Settings,
     files: Files,
     pub(super) recovery: RecoveryUpload,
-    counts: HashMap<(u16, u8), u64>,
+    /// Of each group and command that was asked for: a few.
+    counts: Vec<((u16, u8), u64)>,
     seen: VecDeque<SeenRequest>,
 }
 
@@ -171,12 +172,12 @@ impl Server {
 
     /// How many requests of this group and command came since the device was made.
     pub(super) fn requests(&self, group: u16, command: u8) -> u64 {
-        self.counts.get(&(group, command)).copied().unwrap_or(0)
+        self.counts.iter().find(|(of, _)| *of == (group, command)).map_or(0, |(_, count)| *count)
     }
 
     /// How many requests came since the device was made.
     pub(super) fn total_requests(&self) -> u64 {
-        self.counts.values().sum()
+        self.counts.iter().map(|(_, count)| count).sum()
     }
 
     /// Handles every request in one message, as far as the first that fails.
@@ -300,8 +301,12 @@ impl Server {
             sequence: header.sequence,
             length: header.length,
         });
-        let count = self.counts.entry((header.group, header.command)).or_default();
-        *count += 1;
-        *count
+        let of = (header.group, header.command);
+        if let Some((_, count)) = self.counts.iter_mut().find(|(other, _)| *other == of) {
+            *count += 1;
+            return *count;
+        }
+        self.counts.push((of, 1));
+        1
     }
 }

@@ -16,7 +16,7 @@ const BITS_PER_BYTE: u64 = 10;
 /// Longest line that Zephyr's server sends, in bytes (`MCUMGR_SERIAL_MAX_FRAME`).
 const TX_LINE_LENGTH: usize = 127;
 /// 0 over a message with its own CRC behind it.
-const CRC: crc::Crc<u16> = crc::Crc::<u16>::new(&crc::CRC_16_XMODEM);
+static CRC: crc::Crc<u16, crc::Table<16>> = crc::Crc::<u16, crc::Table<16>>::new(&crc::CRC_16_XMODEM);
 
 /// One direction of the serial link.
 #[derive(Debug, Clone, Copy, Default)]
@@ -71,11 +71,37 @@ pub(super) struct Receiver {
     pub(super) overruns: u64,
 }
 
+/// Length, message and CRC, as far as they came.
 #[derive(Debug)]
 struct Packet {
-    /// Length of message and CRC, in bytes.
-    length: usize,
     bytes: Vec<u8>,
+}
+
+impl Packet {
+    fn of_at_most(bytes: usize) -> Self {
+        Self { bytes: Vec::with_capacity(bytes) }
+    }
+
+    /// Length of message and CRC, in bytes, as the packet says; `None` where its first line was too short for that.
+    fn length(&self) -> Option<usize> {
+        self.bytes.first_chunk::<2>().map(|length| usize::from(u16::from_be_bytes(*length)))
+    }
+
+    fn message_and_crc(&self) -> &[u8] {
+        self.bytes.get(2..).unwrap_or_default()
+    }
+
+    /// The message, where the packet is whole and sound.
+    fn into_message(self) -> Option<Vec<u8>> {
+        let length = self.length()?;
+        let body = self.message_and_crc();
+        let sound = body.len() == length && CRC.checksum(body) == 0;
+        length.checked_sub(2).filter(|_| sound)?;
+        let mut message = self.bytes;
+        message.truncate(length);
+        message.drain(..2);
+        Some(message)
+    }
 }
 
 impl Receiver {
@@ -85,13 +111,16 @@ impl Receiver {
     }
 
     /// Bytes arrive: at most the end of one line.
-    pub(super) fn arrive(&mut self, now: Time, bytes: &[u8], spec: &SimSpec) {
+    pub(super) fn arrive(&mut self, now: Time, bytes: Vec<u8>, spec: &SimSpec) {
+        let ends = bytes.ends_with(b"\n");
         if self.ignoring || self.line.len() + bytes.len() > spec.line_length {
             self.ignoring = true;
+        } else if self.line.is_empty() {
+            self.line = bytes;
         } else {
-            self.line.extend_from_slice(bytes);
+            self.line.extend_from_slice(&bytes);
         }
-        if !bytes.ends_with(b"\n") {
+        if !ends {
             return;
         }
         let line = std::mem::take(&mut self.line);
@@ -123,24 +152,15 @@ impl Receiver {
         }
         // A packet that goes wrong is gone, and what continues it continues nothing.
         let under_way = self.packet.take();
-        let decoded = STANDARD.decode(base64).ok()?;
-        let packet = if first {
-            let (length, bytes) = decoded.split_first_chunk::<2>()?;
-            Packet { length: usize::from(u16::from_be_bytes(*length)), bytes: bytes.to_vec() }
-        } else {
-            let mut packet = under_way?;
-            packet.bytes.extend_from_slice(&decoded);
-            packet
-        };
-        if packet.bytes.len() + 2 > buf_size as usize {
+        let mut packet = if first { Packet::of_at_most(buf_size as usize) } else { under_way? };
+        STANDARD.decode_vec(base64, &mut packet.bytes).ok()?;
+        if packet.message_and_crc().len() + 2 > buf_size as usize {
             return None;
         }
-        if packet.bytes.len() < packet.length {
+        if packet.message_and_crc().len() < packet.length()? {
             self.packet = Some(packet);
             return None;
         }
-        let whole = packet.bytes.len() == packet.length && CRC.checksum(&packet.bytes) == 0;
-        let end = packet.length.checked_sub(2).filter(|_| whole)?;
-        packet.bytes.get(..end).map(<[u8]>::to_vec)
+        packet.into_message()
     }
 }

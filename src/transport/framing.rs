@@ -102,6 +102,8 @@ impl Codec {
 pub(crate) struct StreamFraming {
     /// Bytes of the longest console line, marker and newline included.
     line_length: usize,
+    /// What every server takes in lines of that length: asked for with each message, and not quickly found out.
+    safe_in_lines: usize,
     codec: Codec,
     /// Where the framing is found out: what is known of the device, and the firmware that `codec` is for.
     auto: Option<(FramingMemory, Firmware)>,
@@ -133,6 +135,7 @@ impl StreamFraming {
     pub(crate) fn fixed(encoding: Encoding, line_length: usize) -> Self {
         Self {
             line_length,
+            safe_in_lines: safe_console_message(line_length),
             codec: Codec::of(encoding),
             auto: None,
             held: VecDeque::new(),
@@ -168,7 +171,11 @@ impl StreamFraming {
                     // Ends the line that the device has half of; else it would swallow the marker that follows.
                     out.push(b'\n');
                 }
-                out.extend(console::encode(message, self.line_length));
+                let lines = console::encode(message, self.line_length);
+                if out.is_empty() {
+                    return Some(lines);
+                }
+                out.extend(lines);
             }
             Codec::Cobs(_) => {
                 if after_cut {
@@ -288,7 +295,7 @@ impl StreamFraming {
     pub(crate) fn properties(&self, wire_bytes_per_s: Option<f64>, survives_reset: bool) -> LinkProperties {
         let (safe_message, max_message, buffer_overhead, framing) = match self.codec {
             Codec::Console(_) | Codec::Asking(_) => (
-                safe_console_message(self.line_length),
+                self.safe_in_lines,
                 console::MAX_MESSAGE,
                 console::PACKET_OVERHEAD,
                 Framing::Console { line_length: self.line_length },

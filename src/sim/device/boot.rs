@@ -31,7 +31,7 @@ impl Device {
         self.changes_at = None;
         self.stalled_until = self.now;
         let now = self.now + Duration::from_millis(self.spec.latency_ms);
-        self.outputs.retain(|(at, _), _| *at <= now);
+        self.outputs.retain(|(at, _)| *at <= now);
         self.to_host = Wire::default();
     }
 

@@ -46,9 +46,10 @@ impl Device {
                 if corrupt {
                     self.flip_a_bit(&mut message);
                 }
-                for _ in 0..copies {
+                for _ in 1..copies {
                     self.output(self.now + late, message.clone());
                 }
+                self.output(self.now + late, message);
             }
             SimTransport::Ble => {
                 if corrupt {
@@ -68,10 +69,13 @@ impl Device {
                 if corrupt && let Some(line) = lines.first_mut() {
                     self.flip_a_bit(line);
                 }
-                for _ in 0..copies {
+                for _ in 1..copies {
                     for line in &lines {
                         until = self.send_line(line.clone(), late);
                     }
+                }
+                for line in lines {
+                    until = self.send_line(line, late);
                 }
             }
         }
@@ -89,11 +93,13 @@ impl Device {
     }
 
     fn output(&mut self, at: Time, bytes: Vec<u8>) {
-        self.output_count += 1;
+        let at = at + Duration::from_millis(self.spec.latency_ms);
         if self.outputs.len() >= OUTPUTS_KEPT {
-            self.outputs.pop_first();
+            self.outputs.pop_front();
         }
-        self.outputs.insert((at + Duration::from_millis(self.spec.latency_ms), self.output_count), bytes);
+        // Nearly always it is the last one.
+        let before = self.outputs.iter().rposition(|(other, _)| *other <= at).map_or(0, |last| last + 1);
+        self.outputs.insert(before, (at, bytes));
     }
 
     pub(super) fn flip_a_bit(&mut self, bytes: &mut [u8]) {

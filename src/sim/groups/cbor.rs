@@ -73,7 +73,8 @@ impl Default for Answer {
 
 impl Answer {
     pub(in crate::sim) fn new() -> Self {
-        let mut answer = Self(Vec::new());
+        // Room for most answers.
+        let mut answer = Self(Vec::with_capacity(64));
         answer.push(Header::Map(None));
         answer
     }

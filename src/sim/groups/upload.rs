@@ -66,8 +66,10 @@ impl Upload {
 
     fn matches(&self, flash: &Flash) -> bool {
         let slot = flash.image(self.image).and_then(|image| image.slots.get(self.slot));
-        let whole = slot.and_then(|slot| slot.data().get(..self.size as usize));
-        whole.is_some_and(|whole| Sha256::digest(whole)[..] == self.sha)
+        let is_it = |data: &[u8]| {
+            data.get(..self.size as usize).is_some_and(|whole| Sha256::digest(whole)[..] == self.sha)
+        };
+        slot.is_some_and(|slot| slot.read(is_it))
     }
 
     /// Where the upload under way goes.
