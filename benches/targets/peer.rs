@@ -37,6 +37,7 @@ pub(crate) fn run(table: &mut Table) -> Result<(), String> {
     let peer = peer()?;
     let board = Board::mps2(CONFIG).map_err(told)?;
     board.uart().unpace();
+    board.keep_on_one_processor().map_err(told)?;
     let image = Image::of_mps2(CONFIG).map_err(told)?.with_version(9, 0, 0, 0);
     let station = Station::new("peer", 1)?;
     let file = station.file("mps2.bin");
@@ -82,7 +83,7 @@ fn times_faster<'a>(what: &'a str, at_least: f64, bytes: usize, pair: &Pair) -> 
 
 /// Uploads the file with both programs in turn, to a slot that was erased.
 fn compare(board: &Board, latency: Duration, peer: &Path, file: &Path) -> Result<Pair, String> {
-    let terminal = Terminal::with_latency(board.address(), latency).map_err(told)?;
+    let terminal = Terminal::with_latency(board.uart(), latency).map_err(told)?;
     let device = format!("serial:{}", terminal.path().display());
     let mut fastest: Option<Pair> = None;
     for _ in 0..UPLOADS {

@@ -102,6 +102,8 @@ impl Codec {
 pub(crate) struct StreamFraming {
     /// Bytes of the longest console line, marker and newline included.
     line_length: usize,
+    /// What every server takes in lines of that length: asked for with each message, and not quickly found out.
+    safe_in_lines: usize,
     codec: Codec,
     /// Where the framing is found out: what is known of the device, and the firmware that `codec` is for.
     auto: Option<(FramingMemory, Firmware)>,
@@ -133,6 +135,7 @@ impl StreamFraming {
     pub(crate) fn fixed(encoding: Encoding, line_length: usize) -> Self {
         Self {
             line_length,
+            safe_in_lines: safe_console_message(line_length),
             codec: Codec::of(encoding),
             auto: None,
             held: VecDeque::new(),
@@ -265,11 +268,12 @@ impl StreamFraming {
         }
     }
 
-    /// The parts of a frame between which a paced link lets time pass: lines, or what a driver hands over at once.
-    pub(crate) fn pieces<'a>(&self, frame: &'a [u8]) -> Vec<&'a [u8]> {
+    /// Length of the first part of what is left of a frame: a paced link lets time pass after each. A line, or what a driver
+    /// hands over at once.
+    pub(crate) fn piece_len(&self, rest: &[u8]) -> usize {
         match self.codec {
-            Codec::Console(_) => frame.split_inclusive(|byte| *byte == b'\n').collect(),
-            Codec::Raw(_) | Codec::Cobs(_) | Codec::Asking(_) => frame.chunks(PIECE).collect(),
+            Codec::Console(_) => rest.iter().position(|byte| *byte == b'\n').map_or(rest.len(), |end| end + 1),
+            Codec::Raw(_) | Codec::Cobs(_) | Codec::Asking(_) => rest.len().min(PIECE),
         }
     }
 
@@ -288,7 +292,7 @@ impl StreamFraming {
     pub(crate) fn properties(&self, wire_bytes_per_s: Option<f64>, survives_reset: bool) -> LinkProperties {
         let (safe_message, max_message, buffer_overhead, framing) = match self.codec {
             Codec::Console(_) | Codec::Asking(_) => (
-                safe_console_message(self.line_length),
+                self.safe_in_lines,
                 console::MAX_MESSAGE,
                 console::PACKET_OVERHEAD,
                 Framing::Console { line_length: self.line_length },

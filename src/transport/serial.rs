@@ -147,7 +147,7 @@ fn survives_reset(path: &str) -> bool {
 }
 
 /// Whether an emulator or a simulator lies behind the port: no wire slows down what is sent, and none is needed to lose it.
-fn is_pseudo_terminal(path: &str) -> bool {
+pub(super) fn is_pseudo_terminal(path: &str) -> bool {
     real_name(path).starts_with("/dev/pts")
 }
 

@@ -12,6 +12,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::unistd::Pid;
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -100,10 +102,8 @@ impl Board {
             "-display",
             "none",
             "-S",
-            "-chardev",
-            "socket,id=uart,host=127.0.0.1,port=0,server=on,wait=off,nodelay=on",
             "-serial",
-            "chardev:uart",
+            &socket("uart"),
             "-gdb",
             &socket("gdb"),
             "-qmp",
@@ -112,7 +112,8 @@ impl Board {
         .map(str::to_owned);
         let process = Leash::start("qemu-system-arm", &arguments, folder.path())?;
         let qmp = Arc::new(Qmp::over(connect(&folder.path().join("qmp"), &process)?)?);
-        let uart = Uart::serve(uart_address(&qmp)?, Arc::clone(&qmp), machine.receiver)?;
+        let uart = connect(&folder.path().join("uart"), &process)?;
+        let uart = Uart::serve(uart, Arc::clone(&qmp), machine.receiver)?;
 
         let mut gdb = Gdb::over(connect(&folder.path().join("gdb"), &process)?)?;
         for (address, bytes) in memory {
@@ -135,6 +136,25 @@ impl Board {
     /// The UART: what the board printed, what it could not hear.
     pub(crate) fn uart(&self) -> &Uart {
         &self.uart
+    }
+
+    /// Keeps QEMU on one processor, for what is measured. The emulated UART holds one byte: for each, the thread of the core
+    /// and the one that carries bytes wake each other. Where the system has them on two processors, that takes as long as
+    /// these take to wake up, which is three to four times as long, or not, for as long as a run lasts.
+    pub(crate) fn keep_on_one_processor(&self) -> Result<()> {
+        let cpus = self.qmp.execute("query-cpus-fast", json!({}))?;
+        let thread = cpus[0]["thread-id"]
+            .as_u64()
+            .ok_or_else(|| RigError::new(format!("no thread-id in QEMU's cores {cpus}")))?;
+        let allowed = sched_getaffinity(Pid::from_raw(0)).context("processors")?;
+        let mut last = CpuSet::new();
+        let processor = (0..CpuSet::count()).rev().find(|&cpu| allowed.is_set(cpu).unwrap_or(false));
+        last.set(processor.unwrap_or(0)).context("processors")?;
+        for task in std::fs::read_dir(format!("/proc/{thread}/task"))? {
+            let id = task?.file_name().to_string_lossy().parse().context("threads of QEMU")?;
+            sched_setaffinity(Pid::from_raw(id), &last).context("threads of QEMU")?;
+        }
+        Ok(())
     }
 
     /// Pulls the reset line.
@@ -224,17 +244,6 @@ fn connect(path: &Path, process: &Leash) -> Result<UnixStream> {
             Err(_) => std::thread::sleep(Duration::from_millis(10)),
         }
     }
-}
-
-/// The port that QEMU took for the UART; asking it beats guessing a free one.
-fn uart_address(qmp: &Qmp) -> Result<SocketAddr> {
-    let devices = qmp.execute("query-chardev", json!({}))?;
-    let named = devices.as_array().into_iter().flatten().find(|device| device["label"] == "uart");
-    let file = named.and_then(|device| device["filename"].as_str()).unwrap_or_default();
-    file.split("tcp:")
-        .nth(1)
-        .and_then(|rest| rest.split(',').next()?.parse().ok())
-        .ok_or_else(|| RigError::new(format!("no TCP port in QEMU's chardev {file:?}")))
 }
 
 /// The runs of bytes of an Intel HEX file, joined where they touch.
