@@ -106,6 +106,26 @@ async fn a_pseudo_terminal_is_written_at_its_baud_rate() {
 }
 
 #[tokio::test]
+async fn a_port_that_is_full_is_written_to_when_it_has_room_and_read_meanwhile() {
+    let mut pty = Pty::new();
+    let options = SerialOptions { baud: 20_000_000, ..SerialOptions::from(&LinkOptions::default()) };
+    let mut link = SerialConnector::new(&pty.path, options).connect().await.unwrap();
+    // More than the kernel keeps for a terminal whose other end reads nothing.
+    let (first, second) = (message(1, 40_000), message(2, 40_000));
+    let cut = timeout(Duration::from_millis(200), link.send(&first)).await;
+    assert!(cut.is_err(), "it was never full");
+    let request = pty.next_message();
+    link.send(&second).await.unwrap();
+    assert_eq!(request.join().unwrap(), second);
+    // Nor is it deaf since.
+    pty.device.write_all(&console::encode(&message(3, 10), 128)).unwrap();
+    assert_eq!(recv(&mut link).await, message(3, 10));
+    let request = pty.next_message();
+    link.send(&message(4, 10)).await.unwrap();
+    assert_eq!(request.join().unwrap(), message(4, 10));
+}
+
+#[tokio::test]
 async fn a_port_that_hangs_up_is_disconnected_for_good() {
     let pty = Pty::new();
     let mut link = pty.link().await;

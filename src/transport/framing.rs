@@ -272,7 +272,9 @@ impl StreamFraming {
     /// hands over at once.
     pub(crate) fn piece_len(&self, rest: &[u8]) -> usize {
         match self.codec {
-            Codec::Console(_) => rest.iter().position(|byte| *byte == b'\n').map_or(rest.len(), |end| end + 1),
+            Codec::Console(_) => {
+                rest.iter().position(|byte| *byte == b'\n').map_or(rest.len(), |end| end + 1)
+            }
             Codec::Raw(_) | Codec::Cobs(_) | Codec::Asking(_) => rest.len().min(PIECE),
         }
     }

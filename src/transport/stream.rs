@@ -198,7 +198,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> StreamLink<S> {
 
     /// Waits until the wire, where the link has to stand in for one, has carried what was written. Input is read meanwhile.
     async fn await_wire(&mut self) -> Result<(), LinkError> {
-        let Some(due) = self.pace.as_mut().and_then(|pace| pace.busy_until(Instant::now())) else { return Ok(()) };
+        let Some(due) = self.pace.as_mut().and_then(|pace| pace.busy_until(Instant::now())) else {
+            return Ok(());
+        };
         loop {
             match timeout_at(due, self.fill()).await {
                 Ok(result) => result?,
