@@ -115,7 +115,7 @@ async fn a_port_that_is_full_is_written_to_when_it_has_room_and_read_meanwhile()
     let cut = timeout(Duration::from_millis(200), link.send(&first)).await;
     assert!(cut.is_err(), "it was never full");
     let request = pty.next_message();
-    link.send(&second).await.unwrap();
+    timeout(SOON, link.send(&second)).await.expect("it has room again").unwrap();
     assert_eq!(request.join().unwrap(), second);
     // Nor is it deaf since.
     pty.device.write_all(&console::encode(&message(3, 10), 128)).unwrap();
