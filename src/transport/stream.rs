@@ -78,16 +78,24 @@ impl Pace {
         due
     }
 
+    fn time_for(&self, bytes: usize) -> Duration {
+        Duration::from_secs_f64(f64::from(u32::try_from(bytes).unwrap_or(u32::MAX)) / self.bytes_per_s)
+    }
+
     /// How many bytes of `frame` go at once now, which are taken for written: the next piece, and those that a fast wire would
     /// carry before any timer. Their time counts from when the wire was free, and not from when a timer said so.
     fn take(&mut self, now: Instant, framing: &StreamFraming, frame: &[u8]) -> usize {
+        let all_at = self.free_at + self.time_for(frame.len());
+        if all_at <= now + TIMER_STEP {
+            self.free_at = all_at;
+            return frame.len();
+        }
         let mut length = 0;
         loop {
             let rest = frame.get(length..).unwrap_or_default();
             let piece = framing.piece_len(rest);
             length += piece;
-            let bytes = f64::from(u32::try_from(piece).unwrap_or(u32::MAX));
-            self.free_at += Duration::from_secs_f64(bytes / self.bytes_per_s);
+            self.free_at += self.time_for(piece);
             if piece == 0 || self.free_at > now + TIMER_STEP {
                 return length;
             }
