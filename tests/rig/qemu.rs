@@ -12,8 +12,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
-use nix::unistd::Pid;
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -136,25 +134,6 @@ impl Board {
     /// The UART: what the board printed, what it could not hear.
     pub(crate) fn uart(&self) -> &Uart {
         &self.uart
-    }
-
-    /// Keeps QEMU on one processor, for what is measured. The emulated UART holds one byte: for each, the thread of the core
-    /// and the one that carries bytes wake each other. Where the system has them on two processors, that takes as long as
-    /// these take to wake up, which is three to four times as long, or not, for as long as a run lasts.
-    pub(crate) fn keep_on_one_processor(&self) -> Result<()> {
-        let cpus = self.qmp.execute("query-cpus-fast", json!({}))?;
-        let thread = cpus[0]["thread-id"]
-            .as_u64()
-            .ok_or_else(|| RigError::new(format!("no thread-id in QEMU's cores {cpus}")))?;
-        let allowed = sched_getaffinity(Pid::from_raw(0)).context("processors")?;
-        let mut last = CpuSet::new();
-        let processor = (0..CpuSet::count()).rev().find(|&cpu| allowed.is_set(cpu).unwrap_or(false));
-        last.set(processor.unwrap_or(0)).context("processors")?;
-        for task in std::fs::read_dir(format!("/proc/{thread}/task"))? {
-            let id = task?.file_name().to_string_lossy().parse().context("threads of QEMU")?;
-            sched_setaffinity(Pid::from_raw(id), &last).context("threads of QEMU")?;
-        }
-        Ok(())
     }
 
     /// Pulls the reset line.
