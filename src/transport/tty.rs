@@ -72,10 +72,18 @@ impl AsyncRead for Tty {
         let port = self.registered()?;
         loop {
             let mut guard = ready!(port.poll_read_ready(cx))?;
-            if let Ok(read) = guard.try_io(|port| port.get_ref().read(buf.initialize_unfilled())) {
-                buf.advance(read?);
-                return Poll::Ready(Ok(()));
+            let room = buf.remaining();
+            let Ok(read) = guard.try_io(|port| port.get_ref().read(buf.initialize_unfilled())) else {
+                continue;
+            };
+            let read = read?;
+            // There was no more, and what comes from now on will be told: to ask once more would only find nothing, and Linux
+            // waits for its own worker before it says so. Nothing at all is a hang-up, which stays one.
+            if cfg!(target_os = "linux") && read > 0 && read < room {
+                guard.clear_ready();
             }
+            buf.advance(read);
+            return Poll::Ready(Ok(()));
         }
     }
 }
