@@ -292,3 +292,34 @@ async fn the_ports_of_one_board_are_one_device_and_the_lowest_interface_comes_fi
         assert!(ports.iter().all(|port| error.message.contains(&port.path.display().to_string())), "{error}");
     }
 }
+
+/// Ports that must not be asked for.
+#[derive(Debug)]
+struct Untouched;
+
+#[async_trait]
+impl Ports for Untouched {
+    async fn ports(&self, _globs: &[glob::Pattern]) -> Result<Vec<Port>, LinkError> {
+        panic!("the ports were listed")
+    }
+
+    fn stamp(&self) -> Option<u64> {
+        panic!("the ports were looked at")
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_pseudo_terminal_is_opened_without_a_look_at_the_ports() {
+    let pair = nix::pty::openpty(None, None).unwrap();
+    let path = nix::unistd::ttyname(&pair.slave).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let link = folder.path().join("jig");
+    std::os::unix::fs::symlink(&path, &link).unwrap();
+    let address = Address::Serial(link.to_string_lossy().into_owned());
+    let discovery = Discovery::with_ports(Arc::new(Untouched));
+    let found = discovery.find(&address, &LinkOptions::default()).await.unwrap();
+    assert_eq!(addresses(&found), [address.to_string()]);
+    assert_eq!(found[0].key, path.to_string_lossy(), "by the terminal, whatever its name");
+    assert!(found[0].claim);
+}

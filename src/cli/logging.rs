@@ -24,10 +24,12 @@ pub(super) fn start(verbose: u8, quiet: bool, trace: Option<&Path>) -> Result<Op
         (false, _) => Level::TRACE,
     };
     let wire_log = trace.map(WireLog::create).transpose()?;
-    let text = fmt::layer()
-        .with_writer(std::io::stderr)
-        .with_ansi(console::colors_enabled_stderr())
-        .with_filter(filter_fn(move |meta| *meta.level() <= level && meta.target() != WIRE_TARGET));
+    let text =
+        fmt::layer().with_writer(std::io::stderr).with_ansi(console::colors_enabled_stderr()).with_filter(
+            filter_fn(move |meta| *meta.level() <= level && meta.target() != WIRE_TARGET)
+                // So that what nobody asked for costs one comparison.
+                .with_max_level_hint(level),
+        );
     let registry = tracing_subscriber::registry().with(text);
     // A second subscriber in one process (tests) changes nothing.
     let _ = match &wire_log {

@@ -140,9 +140,11 @@ fn try_run(args: &SmpArgs, out: &mut dyn Write) -> Result<Option<Told>, Cause> {
     let mut terminal = Terminal { out, quiet: args.quiet };
     let told = runtime.block_on(async {
         let mut signals = Signals::listen().map_err(station)?;
+        // A task of its own is only looked at when a signal came, and not each time that the device says something.
+        let mut interrupted = tokio::spawn(async move { signals.next().await });
         tokio::select! {
             biased;
-            () = signals.next() => Ok(None),
+            _ = &mut interrupted => Ok(None),
             told = converse(&address, (&link, &options), command, &mut terminal) => told.map(Some),
         }
     })?;

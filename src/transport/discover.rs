@@ -10,7 +10,7 @@ use super::ble::{self, BleHub, Central, SystemCentral};
 use super::link::{Connector, Firmware, LinkError};
 use super::matching::{matches, matches_name, matches_usb, name_in_plan, names};
 use super::ports::{Port, Ports, SystemPorts};
-use super::serial::{SerialConnector, SerialOptions};
+use super::serial::{SerialConnector, SerialOptions, is_pseudo_terminal, real_name};
 use super::tcp::TcpConnector;
 use super::udp::{UdpConnector, UdpHub};
 use super::usb::UsbFingerprint;
@@ -136,6 +136,11 @@ impl Discovery {
     /// machine cannot list its ports or use its Bluetooth.
     pub async fn find(&self, address: &Address, link: &LinkOptions) -> Result<Vec<Candidate>, Cause> {
         let one = match address {
+            // Never listed, and nothing is known of it but its name.
+            Address::Serial(path) if is_pseudo_terminal(path) => {
+                let key = real_name(path).to_string_lossy().into_owned();
+                Ok(plain(path.clone(), key, Identity::default(), link, true))
+            }
             Address::Serial(path) => {
                 let glob = glob::Pattern::escape(path);
                 let globs: Vec<_> = glob::Pattern::new(&glob).into_iter().collect();

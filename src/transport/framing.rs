@@ -272,11 +272,14 @@ impl StreamFraming {
         }
     }
 
-    /// The parts of a frame between which a paced link lets time pass: lines, or what a driver hands over at once.
-    pub(crate) fn pieces<'a>(&self, frame: &'a [u8]) -> Vec<&'a [u8]> {
+    /// Length of the first part of what is left of a frame: a paced link lets time pass after each. A line, or what a driver
+    /// hands over at once.
+    pub(crate) fn piece_len(&self, rest: &[u8]) -> usize {
         match self.codec {
-            Codec::Console(_) => frame.split_inclusive(|byte| *byte == b'\n').collect(),
-            Codec::Raw(_) | Codec::Cobs(_) | Codec::Asking(_) => frame.chunks(PIECE).collect(),
+            Codec::Console(_) => {
+                rest.iter().position(|byte| *byte == b'\n').map_or(rest.len(), |end| end + 1)
+            }
+            Codec::Raw(_) | Codec::Cobs(_) | Codec::Asking(_) => rest.len().min(PIECE),
         }
     }
 

@@ -18,6 +18,8 @@ mod stream;
 mod sysfs;
 mod tcp;
 mod trace;
+#[cfg(unix)]
+mod tty;
 mod udp;
 mod usb;
 mod usb_port;

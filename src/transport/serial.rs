@@ -6,13 +6,17 @@ use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use tokio_serial::{SerialPort as _, SerialStream};
+use tokio_serial::SerialPort as _;
+#[cfg(not(unix))]
+use tokio_serial::SerialStream;
 
 use super::detached;
 use super::framing::{FramingMemory, StreamFraming};
 use super::link::{Connector, Firmware, Link, LinkError, LinkErrorKind};
 use super::open_error::open_error;
 use super::stream::StreamLink;
+#[cfg(unix)]
+use super::tty::Tty;
 use crate::plan::{FlowControl, FramingChoice, LineState, LinkOptions};
 
 /// How long opening a port may take. Drivers of healthy ports need milliseconds.
@@ -125,8 +129,8 @@ impl Connector for SerialConnector {
 }
 
 #[cfg(unix)]
-fn into_stream(port: OpenPort) -> Result<SerialStream, serialport::Error> {
-    SerialStream::try_from(port)
+fn into_stream(port: OpenPort) -> Result<Tty, serialport::Error> {
+    Tty::new(port)
 }
 
 #[cfg(not(unix))]
@@ -147,7 +151,7 @@ fn survives_reset(path: &str) -> bool {
 }
 
 /// Whether an emulator or a simulator lies behind the port: no wire slows down what is sent, and none is needed to lose it.
-fn is_pseudo_terminal(path: &str) -> bool {
+pub(super) fn is_pseudo_terminal(path: &str) -> bool {
     real_name(path).starts_with("/dev/pts")
 }
 
@@ -268,6 +272,27 @@ trait Outgoing: Send + 'static {
     fn unlock(&self);
 }
 
+#[cfg(unix)]
+impl Outgoing for Tty {
+    fn waits(&self) -> bool {
+        self.bytes_to_write().is_some_and(|waiting| waiting > 0)
+    }
+
+    fn discard(&self) {
+        Tty::discard(self);
+    }
+
+    fn unlock(&self) {
+        use std::os::fd::AsRawFd as _;
+        let Some(port) = self.port() else { return };
+        #[expect(deprecated, reason = "the lock is the serialport crate's, so there is no `Flock` to drop")]
+        let result = nix::fcntl::flock(port.as_raw_fd(), nix::fcntl::FlockArg::Unlock);
+        // The close that follows does the same.
+        let _ = result;
+    }
+}
+
+#[cfg(not(unix))]
 impl Outgoing for SerialStream {
     fn waits(&self) -> bool {
         self.bytes_to_write().is_ok_and(|waiting| waiting > 0)
@@ -278,19 +303,7 @@ impl Outgoing for SerialStream {
         let _ = self.clear(serialport::ClearBuffer::Output);
     }
 
-    fn unlock(&self) {
-        #[cfg(unix)]
-        {
-            use std::os::fd::AsRawFd as _;
-            #[expect(
-                deprecated,
-                reason = "the lock is the serialport crate's, so there is no `Flock` to drop"
-            )]
-            let result = nix::fcntl::flock(self.as_raw_fd(), nix::fcntl::FlockArg::Unlock);
-            // The close that follows does the same.
-            let _ = result;
-        }
-    }
+    fn unlock(&self) {}
 }
 
 /// Closes on a thread of its own: the kernel may hold up a close for as long as it likes.

@@ -51,8 +51,9 @@ pub(super) struct StreamLink<S> {
     dead: Option<LinkError>,
 }
 
-/// How late a timer may be, in tokio's steps of a millisecond: so much a paced line may make up for.
-const TIMER_LATENESS: Duration = Duration::from_millis(2);
+/// Timers know milliseconds only, most of a line's time at 1 Mbaud. So bytes may go so much earlier than a wire would be free
+/// for them, and after a timer that was late, so much is made up for.
+const TIMER_STEP: Duration = Duration::from_millis(1);
 
 /// The wire that a stream does not have: each line of a frame takes its time before the next one goes.
 ///
@@ -67,11 +68,38 @@ struct Pace {
 }
 
 impl Pace {
-    /// Bytes go onto the wire, which was awaited: from when it was free, and not from when a timer said so. Timers are late by
-    /// about a millisecond, which is most of a line's time at 1 Mbaud.
-    fn note(&mut self, bytes: usize) {
-        let bytes = f64::from(u32::try_from(bytes).unwrap_or(u32::MAX));
-        self.free_at += Duration::from_secs_f64(bytes / self.bytes_per_s);
+    /// When the next bytes may go; `None` for now.
+    fn busy_until(&mut self, now: Instant) -> Option<Instant> {
+        let due = self.free_at.checked_sub(TIMER_STEP).filter(|due| *due > now);
+        if due.is_none() && self.free_at + TIMER_STEP < now {
+            // Nothing was written for a while: what the wire could have carried meanwhile is not owed to anybody.
+            self.free_at = now;
+        }
+        due
+    }
+
+    fn time_for(&self, bytes: usize) -> Duration {
+        Duration::from_secs_f64(f64::from(u32::try_from(bytes).unwrap_or(u32::MAX)) / self.bytes_per_s)
+    }
+
+    /// How many bytes of `frame` go at once now, which are taken for written: the next piece, and those that a fast wire would
+    /// carry before any timer. Their time counts from when the wire was free, and not from when a timer said so.
+    fn take(&mut self, now: Instant, framing: &StreamFraming, frame: &[u8]) -> usize {
+        let all_at = self.free_at + self.time_for(frame.len());
+        if all_at <= now + TIMER_STEP {
+            self.free_at = all_at;
+            return frame.len();
+        }
+        let mut length = 0;
+        loop {
+            let rest = frame.get(length..).unwrap_or_default();
+            let piece = framing.piece_len(rest);
+            length += piece;
+            self.free_at += self.time_for(piece);
+            if piece == 0 || self.free_at > now + TIMER_STEP {
+                return length;
+            }
+        }
     }
 }
 
@@ -178,18 +206,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> StreamLink<S> {
 
     /// Waits until the wire, where the link has to stand in for one, has carried what was written. Input is read meanwhile.
     async fn await_wire(&mut self) -> Result<(), LinkError> {
-        let Some(pace) = &mut self.pace else { return Ok(()) };
-        let now = Instant::now();
-        if pace.free_at <= now {
-            if pace.free_at + TIMER_LATENESS < now {
-                // Nothing was written for a while: what the wire could have carried meanwhile is not owed to anybody.
-                pace.free_at = now;
-            }
+        let Some(due) = self.pace.as_mut().and_then(|pace| pace.busy_until(Instant::now())) else {
             return Ok(());
-        }
-        let free_at = pace.free_at;
+        };
         loop {
-            match timeout_at(free_at, self.fill()).await {
+            match timeout_at(due, self.fill()).await {
                 Ok(result) => result?,
                 Err(_) => return Ok(()),
             }
@@ -212,17 +233,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> StreamLink<S> {
     /// Writes one frame. Where it is not written to its end, the next one is told.
     async fn write_frame(&mut self, frame: &[u8]) -> Result<(), LinkError> {
         self.cut = true;
-        // One write for a whole frame where the wire sets the pace, else one for each of its pieces.
-        let pieces = match self.pace {
-            Some(_) => self.framing.pieces(frame),
-            None => vec![frame],
-        };
-        for piece in pieces {
+        let mut rest = frame;
+        while !rest.is_empty() {
             self.await_wire().await?;
-            self.write(piece).await?;
-            if let Some(pace) = &mut self.pace {
-                pace.note(piece.len());
-            }
+            // One write for a whole frame where the wire sets the pace.
+            let length = match &mut self.pace {
+                Some(pace) => pace.take(Instant::now(), &self.framing, rest),
+                None => rest.len(),
+            };
+            let (now, later) = rest.split_at(length.min(rest.len()));
+            self.write(now).await?;
+            rest = later;
         }
         self.cut = false;
         Ok(())

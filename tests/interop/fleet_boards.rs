@@ -166,7 +166,7 @@ fn fleet_eight_boards_over_tcp_are_updated_and_stay_so() -> Result<()> {
 #[test]
 fn fleet_eight_boards_over_pseudo_terminals_are_updated_and_stay_so() -> Result<()> {
     let boards = Board::fleet(FLEET)?;
-    let terminals = boards.iter().map(|board| Terminal::to(board.address())).collect::<Result<Vec<_>>>()?;
+    let terminals = boards.iter().map(|board| Terminal::to(board.uart())).collect::<Result<Vec<_>>>()?;
     let station = station()?;
     // Half of them are searched for by a glob on links such as udev makes; the others are named.
     let mut devices = Vec::new();

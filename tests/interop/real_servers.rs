@@ -138,7 +138,7 @@ impl Running {
                     Shown::Microbit => Board::microbit_with(&fixtures()?.path(server)?)?,
                     _ => Board::mps2(&server.config)?,
                 };
-                let terminal = Terminal::to(board.address())?;
+                let terminal = Terminal::to(board.uart())?;
                 // Some of these speak COBS, but in their bootloader.
                 let kind = if server.transport == "serial_raw" { "raw" } else { "serial" };
                 (format!("{kind}:{}", terminal.path().display()), Process::Board(board, terminal))

@@ -148,7 +148,7 @@ fn rig_wrong_hash_never_boots() -> Result<()> {
 #[test]
 fn rig_terminal_leads_to_the_board_and_hangs_up() -> Result<()> {
     let board = Board::microbit()?;
-    let terminal = Terminal::to(board.address())?;
+    let terminal = Terminal::to(board.uart())?;
     let device = Device::Terminal(terminal.path().to_owned());
     assert!(device.running()?.holds(&Image::stock()?));
     // A second client on the same terminal.

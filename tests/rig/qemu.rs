@@ -100,10 +100,8 @@ impl Board {
             "-display",
             "none",
             "-S",
-            "-chardev",
-            "socket,id=uart,host=127.0.0.1,port=0,server=on,wait=off,nodelay=on",
             "-serial",
-            "chardev:uart",
+            &socket("uart"),
             "-gdb",
             &socket("gdb"),
             "-qmp",
@@ -112,7 +110,8 @@ impl Board {
         .map(str::to_owned);
         let process = Leash::start("qemu-system-arm", &arguments, folder.path())?;
         let qmp = Arc::new(Qmp::over(connect(&folder.path().join("qmp"), &process)?)?);
-        let uart = Uart::serve(uart_address(&qmp)?, Arc::clone(&qmp), machine.receiver)?;
+        let uart = connect(&folder.path().join("uart"), &process)?;
+        let uart = Uart::serve(uart, Arc::clone(&qmp), machine.receiver)?;
 
         let mut gdb = Gdb::over(connect(&folder.path().join("gdb"), &process)?)?;
         for (address, bytes) in memory {
@@ -224,17 +223,6 @@ fn connect(path: &Path, process: &Leash) -> Result<UnixStream> {
             Err(_) => std::thread::sleep(Duration::from_millis(10)),
         }
     }
-}
-
-/// The port that QEMU took for the UART; asking it beats guessing a free one.
-fn uart_address(qmp: &Qmp) -> Result<SocketAddr> {
-    let devices = qmp.execute("query-chardev", json!({}))?;
-    let named = devices.as_array().into_iter().flatten().find(|device| device["label"] == "uart");
-    let file = named.and_then(|device| device["filename"].as_str()).unwrap_or_default();
-    file.split("tcp:")
-        .nth(1)
-        .and_then(|rest| rest.split(',').next()?.parse().ok())
-        .ok_or_else(|| RigError::new(format!("no TCP port in QEMU's chardev {file:?}")))
 }
 
 /// The runs of bytes of an Intel HEX file, joined where they touch.

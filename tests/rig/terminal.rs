@@ -1,12 +1,13 @@
-//! A pseudo-terminal that leads to a TCP serial server, as a board's serial port would.
+//! A pseudo-terminal that leads to a board's UART, as its serial port would.
 //!
 //! QEMU can make pseudo-terminals itself, but delays the first reply after an open by up to a second and holds
 //! back a frame's last byte until more comes.
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::Shutdown;
 use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -14,31 +15,31 @@ use std::time::{Duration, Instant};
 use nix::sys::termios::{SetArg, cfmakeraw, tcgetattr, tcsetattr};
 
 use crate::error::{Context, Result};
+use crate::uart::Uart;
 
 /// A pseudo-terminal; dropping it is a surprise removal for whoever has it open.
 #[derive(Debug)]
 pub(crate) struct Terminal {
     path: PathBuf,
-    stream: TcpStream,
+    stream: UnixStream,
     /// Keeps the terminal alive between two clients.
     _slave: OwnedFd,
 }
 
 impl Terminal {
-    /// Joins a new pseudo-terminal to the server at `address`.
-    pub(crate) fn to(address: SocketAddr) -> Result<Self> {
-        Self::with_latency(address, Duration::ZERO)
+    /// Joins a new pseudo-terminal to the board's UART.
+    pub(crate) fn to(uart: &Uart) -> Result<Self> {
+        Self::with_latency(uart, Duration::ZERO)
     }
 
     /// The same, and every byte arrives so much later, each way.
-    pub(crate) fn with_latency(address: SocketAddr, each_way: Duration) -> Result<Self> {
+    pub(crate) fn with_latency(uart: &Uart, each_way: Duration) -> Result<Self> {
         let pair = nix::pty::openpty(None, None).context("cannot open a pseudo-terminal")?;
         let mut mode = tcgetattr(&pair.slave).context("pseudo-terminal")?;
         cfmakeraw(&mut mode);
         tcsetattr(&pair.slave, SetArg::TCSANOW, &mode).context("pseudo-terminal")?;
         let path = nix::unistd::ttyname(&pair.slave).context("pseudo-terminal")?;
-        let stream = TcpStream::connect(address).context(address)?;
-        stream.set_nodelay(true)?;
+        let stream = uart.plug()?;
         let master = File::from(pair.master);
         pump(stream.try_clone()?, master.try_clone()?, each_way);
         pump(master, stream.try_clone()?, each_way);

@@ -7,11 +7,14 @@
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-use crate::error::{Context, Result, RigError};
+use socket2::Socket;
+
+use crate::error::{Result, RigError};
 use crate::qmp::Qmp;
 
 /// How a firmware is seen to listen: a bit that it sets once it does, and that a reset clears.
@@ -44,8 +47,8 @@ pub(crate) struct Uart {
 struct Shared {
     qmp: Arc<Qmp>,
     receiver: Receiver,
-    board: TcpStream,
-    client: Mutex<Option<TcpStream>>,
+    board: UnixStream,
+    client: Mutex<Option<Socket>>,
     printed: Mutex<Vec<u8>>,
     more: Condvar,
     unheard: AtomicUsize,
@@ -54,10 +57,11 @@ struct Shared {
 }
 
 impl Uart {
-    /// Serves the UART that QEMU has at `board` on a free port of this machine.
-    pub(crate) fn serve(board: SocketAddr, qmp: Arc<Qmp>, receiver: Receiver) -> Result<Self> {
-        let board = TcpStream::connect(board).context("UART of the board")?;
-        board.set_nodelay(true)?;
+    /// Serves the UART that QEMU has at the other end of `board` on a free port of this machine.
+    ///
+    /// Not TCP on that side: QEMU takes and gives single bytes, of which a congestion window holds few, and their
+    /// acknowledgement may take 40 ms.
+    pub(crate) fn serve(board: UnixStream, qmp: Arc<Qmp>, receiver: Receiver) -> Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         let address = listener.local_addr()?;
         let shared = Arc::new(Shared {
@@ -79,10 +83,19 @@ impl Uart {
                 if to_board.closed.load(Ordering::SeqCst) {
                     return;
                 }
-                to_board.carry_to_board(client);
+                let _ = client.set_nodelay(true);
+                to_board.carry_to_board(Socket::from(client));
             }
         });
         Ok(Self { address, shared })
+    }
+
+    /// A client without TCP in between, for a bridge in this process. It is the only one until it is dropped.
+    pub(crate) fn plug(&self) -> Result<UnixStream> {
+        let (near, far) = UnixStream::pair()?;
+        let to_board = Arc::clone(&self.shared);
+        std::thread::spawn(move || to_board.carry_to_board(Socket::from(far)));
+        Ok(near)
     }
 
     /// Where clients connect.
@@ -144,14 +157,14 @@ impl Shared {
         }
     }
 
-    fn carry_to_board(&self, mut client: TcpStream) {
-        let _ = client.set_nodelay(true);
+    fn carry_to_board(&self, mut client: Socket) {
         *self.client.lock().unwrap() = client.try_clone().ok();
         let mut bytes = [0; 1024];
         // After which reset the firmware was last seen to listen: it does so until the next.
         let mut listening_since = None;
         while let Ok(count @ 1..) = client.read(&mut bytes) {
-            for part in bytes[..count].chunks(PART) {
+            let unpaced = self.unpaced.load(Ordering::SeqCst);
+            for part in bytes[..count].chunks(if unpaced { count } else { PART }) {
                 let resets = self.qmp.resets();
                 if listening_since != Some(resets) && listens(&self.qmp, self.receiver).unwrap_or(false) {
                     listening_since = Some(resets);
@@ -161,7 +174,7 @@ impl Shared {
                 } else if (&self.board).write_all(part).is_err() {
                     break;
                 }
-                if !self.unpaced.load(Ordering::SeqCst) {
+                if !unpaced {
                     std::thread::sleep(PART_TIME);
                 }
             }

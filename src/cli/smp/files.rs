@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
@@ -32,6 +33,30 @@ fn bar(total: u64, quiet: bool) -> ProgressBar {
     bar.with_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
+/// A bar that is told how far it is as often as it is drawn. It reckons with every position that it is told, seen or not,
+/// which took as long as all else that an answer brings about.
+struct Shown {
+    bar: ProgressBar,
+    next: Instant,
+}
+
+impl Shown {
+    fn new(bar: &ProgressBar) -> Self {
+        Self { bar: bar.clone(), next: Instant::now() }
+    }
+
+    fn set_position(&mut self, done: u64) {
+        if self.bar.is_hidden() {
+            return;
+        }
+        let now = Instant::now();
+        if now >= self.next {
+            self.next = now + Duration::from_secs(1) / u32::from(REFRESH_HZ);
+            self.bar.set_position(done);
+        }
+    }
+}
+
 pub(super) async fn upload(
     client: &mut Client,
     file: Firmware,
@@ -40,8 +65,8 @@ pub(super) async fn upload(
 ) -> Result<Told, Cause> {
     let bar = bar(file.bytes.len() as u64, terminal.quiet);
     let progress = {
-        let bar = bar.clone();
-        move |done, _total| bar.set_position(done)
+        let mut shown = Shown::new(&bar);
+        move |done, _total| shown.set_position(done)
     };
     let Firmware { bytes, sha256, hash, version, .. } = file;
     let uploaded = client.upload(bytes, sha256, &hash, request, progress).await;
@@ -77,7 +102,8 @@ pub(super) async fn put(
     terminal: &Terminal<'_>,
 ) -> Result<Told, Cause> {
     let bar = bar(data.len() as u64, terminal.quiet);
-    let put = client.put_file(remote, data, |done| bar.set_position(done)).await;
+    let mut shown = Shown::new(&bar);
+    let put = client.put_file(remote, data, |done| shown.set_position(done)).await;
     bar.finish_and_clear();
     let put = put.map_err(Cause::from)?;
     let checked = match &put.checked {
@@ -101,9 +127,10 @@ pub(super) async fn get(
     terminal: &mut Terminal<'_>,
 ) -> Result<Told, Cause> {
     let bar = bar(0, terminal.quiet);
+    let mut shown = Shown::new(&bar);
     let progress = |done, total| {
         bar.set_length(total);
-        bar.set_position(done);
+        shown.set_position(done);
     };
     if local == Path::new("-") {
         let got = client.get_file(remote, |data| terminal.out.write_all(data), progress).await;

@@ -8,6 +8,9 @@ use serde::de::DeserializeOwned;
 use crate::smp::Op;
 use crate::smp::errors::DeviceError;
 
+/// Bytes of a text or a byte string that are read at once.
+const SCRATCH: usize = 256;
+
 /// Whether a request may be sent again when its answer does not come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Repeat {
@@ -98,8 +101,10 @@ pub(super) fn decode_value(payload: &[u8]) -> Result<Value, DecodeError> {
         return Ok(Value::Map(Vec::new()));
     }
     let mut rest = payload;
-    let value =
-        ciborium::from_reader(&mut rest).map_err(|error| DecodeError::Malformed(error.to_string()))?;
+    // Longer texts are read in parts. The 4 kB that ciborium would take are cleared first, for an answer of 20 bytes.
+    let mut scratch = [0; SCRATCH];
+    let value = ciborium::de::from_reader_with_buffer(&mut rest, &mut scratch)
+        .map_err(|error| DecodeError::Malformed(error.to_string()))?;
     if !rest.is_empty() {
         return Err(DecodeError::Trailing { consumed: payload.len() - rest.len(), total: payload.len() });
     }
@@ -148,5 +153,25 @@ fn kind(value: &Value) -> &'static str {
         Value::Array(_) => "an array",
         Value::Map(_) => "a map",
         _ => "something unknown",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_and_bytes_longer_than_what_is_read_at_once_come_whole() {
+        for length in [SCRATCH - 1, SCRATCH, SCRATCH + 1, 3 * SCRATCH + 7, 20_000] {
+            // Characters of three bytes after one of one, so that parts end within some.
+            let text: String = std::iter::once('a').chain(std::iter::repeat('→')).take(length).collect();
+            let fields = vec![
+                (Value::Text(text.clone()), Value::Bytes(vec![7; length])),
+                (Value::Text("o".to_owned()), Value::Text(text)),
+            ];
+            let value = Value::Map(fields);
+            let payload = encode_body(&value).unwrap();
+            assert_eq!(decode_value(&payload).unwrap(), value, "{length}");
+        }
     }
 }

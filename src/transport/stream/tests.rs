@@ -218,7 +218,8 @@ async fn a_paced_link_gives_each_line_its_time_on_the_wire_and_reads_meanwhile()
     let lines = device.await.unwrap();
     let mut free_at = Duration::ZERO;
     for (at, time_on_wire) in &lines {
-        assert_eq!(*at, free_at);
+        // Timers know whole milliseconds, so none is waited for beyond that time.
+        assert!(*at <= free_at && *at + TIMER_STEP >= free_at, "{at:?} for {free_at:?}");
         free_at += *time_on_wire;
     }
     // The last line of a frame holds up the next frame, not whoever waits for the answer.
@@ -246,4 +247,56 @@ async fn a_fast_wire_is_not_slowed_by_timers_that_know_milliseconds_only() {
     let start = Instant::now();
     link.send(&message(1, 300)).await.unwrap();
     assert!(start.elapsed() >= Duration::from_millis(2), "{:?}", start.elapsed());
+}
+
+/// A port that takes everything at once, and knows when it was given how much.
+struct Counting(std::sync::mpsc::Sender<(Instant, usize)>);
+
+impl AsyncRead for Counting {
+    fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Poll::Pending
+    }
+}
+
+impl AsyncWrite for Counting {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.0.send((Instant::now(), bytes.len())).unwrap();
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn bytes_that_a_wire_carries_before_any_timer_go_in_one_write_and_no_more_than_those() {
+    // Ten lines of 127 bytes: those that begin within a millisecond.
+    for (bytes_per_s, most) in [(11_520.0, 1), (100_000.0, 1), (400_000.0, 4), (2_000_000.0, 10)] {
+        let (written, writes) = std::sync::mpsc::channel();
+        let framing = StreamFraming::new(FramingChoice::Console, 128, &FramingMemory::default());
+        let link =
+            StreamLink::start(Counting(written), |_, _| (), framing, (None, true), "test:1".to_owned());
+        let mut link = link.await.unwrap().paced(bytes_per_s);
+        let begin = Instant::now();
+        let frame = console::encode(&message(1, 900), 128).len();
+        for number in 0..20 {
+            link.send(&message(number, 900)).await.unwrap();
+        }
+        let writes: Vec<(Instant, usize)> = writes.try_iter().collect();
+        assert_eq!(writes.iter().map(|(_, bytes)| bytes).sum::<usize>(), 20 * frame);
+        let longest = writes.iter().map(|(_, bytes)| bytes.div_ceil(127)).max();
+        assert_eq!(longest, Some(most), "{bytes_per_s} bytes/s");
+        // Never more at any moment than the wire has carried and would carry within two steps of a timer, but for one line.
+        let mut sent = 0;
+        for (at, bytes) in writes {
+            sent += bytes;
+            let carried = (at - begin + 2 * TIMER_STEP).as_secs_f64() * bytes_per_s;
+            assert!(sent as f64 <= carried + 127.0, "{sent} of {carried} at {bytes_per_s} bytes/s");
+        }
+    }
 }
