@@ -16,7 +16,9 @@ const UPDATE: &str = "INSTA_UPDATE";
 /// The schema as the file holds it: a line for each definition, so that a difference can be read.
 fn lines(schema: &Map<String, Value>) -> String {
     let line = |(key, value): (&String, &Value)| match value {
-        Value::Object(definitions) if key == "$defs" => format!("\"$defs\":{}", lines(definitions).trim_end()),
+        Value::Object(definitions) if key == "$defs" => {
+            format!("\"$defs\":{}", lines(definitions).trim_end())
+        }
         _ => format!("{}:{value}", json!(key)),
     };
     format!("{{\n{}\n}}\n", schema.iter().map(line).collect::<Vec<_>>().join(",\n"))
@@ -30,7 +32,10 @@ fn is_current(name: &str, shown: &Value, of_types: &Value) {
         fs::write(&path, &want).unwrap();
     }
     let held = fs::read_to_string(&path).unwrap_or_default();
-    assert!(held == want, "{path} is not what the types say: run with {UPDATE}=always and read the difference");
+    assert!(
+        held == want,
+        "{path} is not what the types say: run with {UPDATE}=always and read the difference"
+    );
     assert_eq!(shown, of_types, "the program shows another {name}: build it again");
 }
 
