@@ -28,7 +28,7 @@ pub(super) fn read<T: DeserializeOwned>(problems: &Problems<'_>, node: &Node, wh
         match T::deserialize(Source { node, skip: &skip, what: Some(what) }) {
             Ok(value) => return skip.is_empty().then_some(value),
             Err(error) => {
-                let Error { place: Some(place), fault } = error.or_at(&node.at, node, Some(what)) else {
+                let Parts { place: Some(place), fault } = *error.or_at(&node.at, node, Some(what)).0 else {
                     return None;
                 };
                 report(problems, &place.at, &fault, place.what.as_deref());
@@ -91,20 +91,28 @@ struct At {
     what: Option<String>,
 }
 
+/// Small, since it is handed on by much code: that of every field.
 #[derive(Debug)]
-struct Error {
+struct Error(Box<Parts>);
+
+#[derive(Debug)]
+struct Parts {
     place: Option<At>,
     fault: Fault,
 }
 
 impl Error {
+    fn new(fault: Fault) -> Self {
+        Self(Box::new(Parts { place: None, fault }))
+    }
+
     /// Sets the place, unless a deeper one is known.
     fn or_at(mut self, at: &Range<usize>, entry: &Node, what: Option<&str>) -> Self {
-        if self.place.is_none() {
-            if let Fault::WrongType { found, .. } = &mut self.fault {
+        if self.0.place.is_none() {
+            if let Fault::WrongType { found, .. } = &mut self.0.fault {
                 *found = describe(entry);
             }
-            self.place = Some(At { at: at.clone(), entry: entry.at.start, what: what.map(str::to_owned) });
+            self.0.place = Some(At { at: at.clone(), entry: entry.at.start, what: what.map(str::to_owned) });
         }
         self
     }
@@ -112,7 +120,7 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}", self.fault)
+        write!(f, "{:?}", self.0.fault)
     }
 }
 
@@ -120,7 +128,7 @@ impl std::error::Error for Error {}
 
 impl de::Error for Error {
     fn custom<T: fmt::Display>(message: T) -> Self {
-        Self { place: None, fault: Fault::Other(lower_first(&message.to_string())) }
+        Self::new(Fault::Other(lower_first(&message.to_string())))
     }
 
     fn invalid_type(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
@@ -133,7 +141,7 @@ impl de::Error for Error {
             "a sequence" => "a list".to_owned(),
             other => other.to_owned(),
         };
-        Self { place: None, fault: Fault::WrongType { expected, found: lower_first(&found.to_string()) } }
+        Self::new(Fault::WrongType { expected, found: lower_first(&found.to_string()) })
     }
 
     fn invalid_value(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
@@ -141,11 +149,11 @@ impl de::Error for Error {
     }
 
     fn unknown_variant(name: &str, known: &'static [&'static str]) -> Self {
-        Self { place: None, fault: Fault::UnknownWord { name: name.to_owned(), known } }
+        Self::new(Fault::UnknownWord { name: name.to_owned(), known })
     }
 
     fn unknown_field(name: &str, known: &'static [&'static str]) -> Self {
-        Self { place: None, fault: Fault::UnknownKey { name: name.to_owned(), known } }
+        Self::new(Fault::UnknownKey { name: name.to_owned(), known })
     }
 }
 

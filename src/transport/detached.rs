@@ -67,6 +67,8 @@ pub(super) async fn run<T: Send + 'static>(
 
 /// Starts a thread that nobody waits for.
 pub(super) fn spawn(job: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
+    // In a box: starting a thread is much code to have once for each job.
+    let job: Box<dyn FnOnce() + Send> = Box::new(job);
     thread::Builder::new().name("flashfleet-io".to_owned()).spawn(job).map(drop)
 }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use ciborium::Value;
+use futures_util::future::LocalBoxFuture;
 use serde_json::json;
 
 use super::commands::{Enumeration, Fs, Group, ImageCommand, Os, Settings, Stat, Time, Zephyr};
@@ -26,8 +27,8 @@ use crate::smp::message::settings::{
 };
 use crate::smp::message::stat::{ListStatistics, ShowStatistics, Statistics};
 use crate::smp::message::zephyr::EraseStorage;
-use crate::smp::message::{Repeat, Request, decode_response};
-use crate::smp::{RawRequest, group};
+use crate::smp::message::{EncodeError, Repeat, Request, decode_response};
+use crate::smp::{Answer, RawRequest, group};
 
 /// How long an erase or a hash of a file may take.
 const SLOW: Duration = Duration::from_secs(40);
@@ -92,14 +93,33 @@ fn unprepared() -> Cause {
 
 /// Asks, unless the server would drop the request for its length.
 async fn ask<R: Request>(client: &mut Client, request: &R) -> Result<R::Response, Cause> {
-    client.fits(RawRequest::new(request).map_err(ClientError::from)?.message_len()).await?;
-    client.request(request).await.map_err(Cause::from)
+    decode::<R>(&send(client, RawRequest::new(request), true, None).await?)
 }
 
 /// Asks what takes long.
 async fn slow<R: Request>(client: &mut Client, request: &R) -> Result<R::Response, Cause> {
     let timeout = client.options().timeout.unwrap_or(SLOW);
-    client.request_within(request, timeout).await.map_err(Cause::from)
+    decode::<R>(&send(client, RawRequest::new(request), false, Some(timeout)).await?)
+}
+
+/// What asking has in common for all commands, in a box: the program holds it once, and not once for each of them.
+fn send(
+    client: &mut Client,
+    request: Result<RawRequest, EncodeError>,
+    must_fit: bool,
+    timeout: Option<Duration>,
+) -> LocalBoxFuture<'_, Result<Answer, Cause>> {
+    Box::pin(async move {
+        let request = request.map_err(ClientError::from)?;
+        if must_fit {
+            client.fits(request.message_len()).await?;
+        }
+        Ok(client.send(request, timeout).await?)
+    })
+}
+
+fn decode<R: Request>(answer: &Answer) -> Result<R::Response, Cause> {
+    answer.decode::<R>().map_err(|error| ClientError::from(error).into())
 }
 
 /// Whether the device answers, and how soon.

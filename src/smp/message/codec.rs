@@ -86,6 +86,12 @@ pub fn encode_body<T: Serialize>(message: &T) -> Result<Vec<u8>, EncodeError> {
 /// # Errors
 /// [`DecodeError`]; bytes left over are an error.
 pub fn decode_response<T: DeserializeOwned>(payload: &[u8]) -> Result<T, DecodeError> {
+    decode_fields(payload)?.deserialized().map_err(malformed)
+}
+
+/// The part of it that is the same for every answer.
+#[inline(never)]
+fn decode_fields(payload: &[u8]) -> Result<Value, DecodeError> {
     let value = decode_value(payload)?;
     let Value::Map(fields) = &value else {
         return Err(DecodeError::Malformed(format!("{} instead of a map", kind(&value))));
@@ -93,7 +99,11 @@ pub fn decode_response<T: DeserializeOwned>(payload: &[u8]) -> Result<T, DecodeE
     if let Some(error) = device_error(fields)? {
         return Err(DecodeError::Device(error));
     }
-    value.deserialized().map_err(|error| DecodeError::Malformed(error.to_string()))
+    Ok(value)
+}
+
+fn malformed(error: ciborium::value::Error) -> DecodeError {
+    DecodeError::Malformed(error.to_string())
 }
 
 pub(super) fn decode_value(payload: &[u8]) -> Result<Value, DecodeError> {
