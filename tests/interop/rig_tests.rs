@@ -1,9 +1,16 @@
 //! The rig against itself, without flashfleet: only what these show to hold may be built upon.
 
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::time::{Duration, Instant};
 
+use nix::fcntl::OFlag;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
 use crate::console::{Head, cbor, encode, number};
-use crate::error::Result;
+use crate::error::{Context, Result};
 use crate::images::{Image, SLOT_0};
 use crate::native::{SerialServer, UdpServer};
 use crate::proxy::{
@@ -153,13 +160,16 @@ fn rig_terminal_leads_to_the_board_and_hangs_up() -> Result<()> {
     assert!(device.running()?.holds(&Image::stock()?));
     // A second client on the same terminal.
     assert_eq!(device.echo("again")?, "again");
-    let path = terminal.path().to_owned();
+    // Its name says nothing: the system gives it to the next terminal at once.
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).custom_flags(OFlag::O_NOCTTY.bits());
+    let mut client = options.open(terminal.path()).context("the terminal")?;
     drop(terminal);
-    let until = Instant::now() + SHORT;
-    while path.exists() {
-        assert!(Instant::now() < until, "{} is still there", path.display());
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    client.write_all(b"\n").context("the terminal")?;
+    let mut watched = [PollFd::new(client.as_fd(), PollFlags::empty())];
+    let hung_up = poll(&mut watched, PollTimeout::try_from(SHORT).unwrap()).context("the terminal")?;
+    assert_eq!(hung_up, 1, "nobody was told");
+    assert!(watched[0].revents().unwrap().contains(PollFlags::POLLHUP));
     Ok(())
 }
 

@@ -17,7 +17,7 @@ use nix::sys::termios::{SetArg, cfmakeraw, tcgetattr, tcsetattr};
 use crate::error::{Context, Result};
 use crate::uart::Uart;
 
-/// A pseudo-terminal; dropping it is a surprise removal for whoever has it open.
+/// A pseudo-terminal; dropping it is a surprise removal for whoever has it open, at the first byte that they write.
 #[derive(Debug)]
 pub(crate) struct Terminal {
     path: PathBuf,
