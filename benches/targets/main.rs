@@ -81,6 +81,10 @@ fn main() -> ExitCode {
         eprintln!("expected names of cases, got {unknown:?}; `-- --list` names them");
         return ExitCode::from(2);
     }
+    if let Err(why) = process::build() {
+        eprintln!("{why}");
+        return ExitCode::FAILURE;
+    }
     let mut table = Table::default();
     let mut failed = false;
     for case in CASES.iter().filter(|case| asked.is_empty() || asked.iter().any(|name| name == case.name)) {

@@ -9,8 +9,19 @@ use std::time::{Duration, Instant};
 use flashfleet::image::ImageBuilder;
 use wait4::Wait4;
 
-/// The program, built as it is released.
+/// The program, once [`build`] was called.
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_flashfleet");
+
+/// Puts the program in place as `cargo build --release` makes it. `cargo bench` has made another one there: features that only
+/// tests ask of a dependency are in that, half a megabyte of Unicode tables among them.
+pub(crate) fn build() -> Result<(), String> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
+    let mut command = Command::new(cargo);
+    command.args(["build", "--release", "--locked", "--bin", "flashfleet", "--manifest-path", manifest]);
+    let status = command.status().map_err(|error| format!("cannot start cargo: {error}"))?;
+    if status.success() { Ok(()) } else { Err(format!("cargo build --release: {status}")) }
+}
 
 /// Simulated devices in a process of their own, until dropped.
 pub(crate) struct Simulator {
