@@ -113,8 +113,8 @@ pub fn payload_to_json(payload: &[u8]) -> Result<Json, DecodeError> {
     Ok(json(&decode_value(payload)?))
 }
 
-/// What JSON cannot hold becomes text: numbers beyond 64 bits, keys that are no text, and floats that are no numbers.
-/// Tags are left out, and what they tag stays.
+/// What JSON cannot hold becomes text: numbers beyond 64 bits, keys that are no text (see [`key`]), and floats that are no
+/// numbers. Tags are left out, and what they tag stays.
 fn json(value: &Value) -> Json {
     match value {
         Value::Null => Json::Null,
@@ -139,9 +139,50 @@ fn json(value: &Value) -> Json {
         Value::Array(items) => Json::Array(items.iter().map(json).collect()),
         Value::Tag(_, value) => json(value),
         Value::Map(pairs) => {
-            let name = |key: &Value| key.as_text().map_or_else(|| json(key).to_string(), str::to_owned);
-            Json::Object(pairs.iter().map(|(key, value)| (name(key), json(value))).collect())
+            Json::Object(pairs.iter().map(|(name, value)| (key(name), json(value))).collect())
         }
         other => Json::from(format!("{other:?}")),
+    }
+}
+
+/// A key as text. One that holds others, an array or a map, is its CBOR in hexadecimal: as JSON in a text it would be twice as
+/// long for every level, so that a hundred bytes of a device would fill the memory.
+fn key(value: &Value) -> String {
+    match value {
+        Value::Text(text) => text.clone(),
+        Value::Tag(_, value) => key(value),
+        Value::Array(_) | Value::Map(_) => {
+            encode_body(value).map_or_else(|error| error.to_string(), hex::encode)
+        }
+        _ => json(value).to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_that_are_no_text_are_told_as_text() {
+        let told = |hexadecimal: &str| {
+            payload_to_json(&hex::decode(hexadecimal).unwrap()).map(|json| json.to_string()).unwrap()
+        };
+        assert_eq!(told("a1617801"), r#"{"x":1}"#);
+        assert_eq!(told("a10502"), r#"{"5":2}"#);
+        assert_eq!(told("a1f402"), r#"{"false":2}"#);
+        assert_eq!(told("a1c102f6"), r#"{"2":null}"#, "a tag is left out");
+        assert_eq!(told("a142aaff01"), r#"{"{\"$bytes\":\"aaff\"}":1}"#);
+        assert_eq!(told("a1a161780102"), r#"{"a1617801":2}"#, "a map as a key");
+        assert_eq!(told("a181810302"), r#"{"818103":2}"#, "an array as a key");
+    }
+
+    #[test]
+    fn maps_as_keys_of_maps_as_keys_do_not_fill_the_memory() {
+        // Each level is a map whose key is the next one, and whose value is `false`.
+        let levels = 40;
+        let mut payload = vec![0xa1; levels];
+        payload.resize(2 * levels + 1, 0xf4);
+        let json = payload_to_json(&payload).unwrap().to_string();
+        assert!(json.len() < 3 * payload.len(), "{}", json.len());
     }
 }
