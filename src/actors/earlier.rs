@@ -25,6 +25,9 @@ pub(super) struct Earlier {
 impl Earlier {
     /// Compares by name. Every device that was found is at most one of the earlier run.
     pub(super) fn of<'a>(earlier: &EarlierRun, target: &str, found: impl Iterator<Item = &'a Found>) -> Self {
+        if earlier.devices().is_empty() {
+            return Self::default();
+        }
         let found: Vec<(&Identity, &str)> = found.map(|found| (&found.identity, &*found.address)).collect();
         let then: Vec<_> = earlier
             .devices()

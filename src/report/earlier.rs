@@ -1,17 +1,17 @@
 //! An earlier run of a plan, read back from its journal, for a run that goes on with it. What becomes of its devices is
 //! decided elsewhere.
 
+use std::collections::HashMap;
 use std::fs::File;
-use std::io::BufReader;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Utc};
 
-use super::aggregate::Aggregate;
 use super::event::{DeviceId, EventKind, Verdict};
 use super::log::{LogLine, LogReader, journals_folder};
 use super::model::{DeviceReport, REPORT_SCHEMA, Report};
-use super::read::{read_report, unreadable};
+use super::read::{LOOK, is_report, read_log, unreadable};
 use crate::cause::{Cause, Class};
 
 /// What an earlier run came to. The default is none.
@@ -37,31 +37,24 @@ impl EarlierRun {
     /// # Errors
     /// `plan.input_unreadable`, `plan.input_format`.
     pub fn read(path: &Path) -> Result<Self, Cause> {
-        let report = read_report(path)?;
-        let name = path.display();
+        let name = path.display().to_string();
         let file = File::open(path).map_err(|error| unreadable(format!("{name}: {error}")))?;
-        let mut devices: Vec<EarlierDevice> = report
-            .devices
-            .iter()
-            .map(|device| EarlierDevice { report: device.clone(), events: Vec::new() })
-            .collect();
-        let mut index: std::collections::HashMap<DeviceId, usize> = std::collections::HashMap::new();
-        for (at, device) in devices.iter().enumerate() {
-            index.insert(device.report.id.clone(), at);
-        }
-        let mut is_log = false;
-        // What is wrong with the log was noticed by the report already.
-        for line in LogReader::new(BufReader::new(file)).map_while(Result::ok) {
-            let LogLine::Event(event) = line else { continue };
-            is_log = true;
-            let device = event.device.as_ref().and_then(|id| devices.get_mut(*index.get(id)?));
-            if let Some(device) = device {
-                device.keep(event.at, event.kind);
-            }
-        }
-        if !is_log {
+        let mut input = BufReader::with_capacity(LOOK, file);
+        let start = input.fill_buf().map_err(|error| unreadable(format!("{name}: {error}")))?;
+        if is_report(start) {
             return Err(unreadable(format!("{name}: expected a journal, it is a report ({REPORT_SCHEMA})")));
         }
+        let mut told: HashMap<DeviceId, Vec<(DateTime<Utc>, EventKind)>> = HashMap::new();
+        let report = read_log(input, &name, &mut |event| {
+            if let Some(device) = event.device {
+                keep(told.entry(device).or_default(), event.at, event.kind);
+            }
+        })?;
+        let device = |report: &DeviceReport| EarlierDevice {
+            report: report.clone(),
+            events: told.remove(&report.id).unwrap_or_default(),
+        };
+        let devices = report.devices.iter().map(device).collect();
         Ok(Self { report: Some(report), devices })
     }
 
@@ -127,18 +120,19 @@ impl EarlierDevice {
     pub fn passed(&self) -> bool {
         self.report.verdict == Verdict::Passed
     }
+}
 
-    fn keep(&mut self, at: DateTime<Utc>, kind: EventKind) {
-        let is_over = matches!(self.events.last(), Some((_, EventKind::DeviceFinished { .. })));
-        let is_first = self.events.is_empty();
-        let fits = match &kind {
-            EventKind::DeviceFound { .. } => is_first,
-            EventKind::Progress { .. } | EventKind::Note { .. } => false,
-            _ => !is_first && !is_over,
-        };
-        if fits {
-            self.events.push((at, kind));
-        }
+/// Keeps what a later log tells again of a device: from where it was found to its verdict.
+fn keep(events: &mut Vec<(DateTime<Utc>, EventKind)>, at: DateTime<Utc>, kind: EventKind) {
+    let is_over = matches!(events.last(), Some((_, EventKind::DeviceFinished { .. })));
+    let is_first = events.is_empty();
+    let fits = match &kind {
+        EventKind::DeviceFound { .. } => is_first,
+        EventKind::Progress { .. } | EventKind::Note { .. } => false,
+        _ => !is_first && !is_over,
+    };
+    if fits {
+        events.push((at, kind));
     }
 }
 
@@ -183,7 +177,6 @@ fn newest_in(folder: &Path, plan_sha256: &str) -> Result<(PathBuf, EarlierRun), 
 fn begin_of(path: &Path) -> Option<String> {
     let first = LogReader::new(BufReader::new(File::open(path).ok()?)).next()?.ok()?;
     let LogLine::Event(event) = first else { return None };
-    let mut aggregate = Aggregate::new();
-    aggregate.apply(&event);
-    aggregate.report().run.plan_sha256
+    let EventKind::RunStarted { plan_sha256, .. } = event.kind else { return None };
+    plan_sha256
 }

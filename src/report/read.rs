@@ -5,12 +5,13 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 
 use super::aggregate::Aggregate;
+use super::event::Event;
 use super::log::{LogError, LogLine, LogReader};
 use super::model::{REPORT_SCHEMA, Report};
 use crate::cause::{Cause, Class};
 
 /// So many bytes at the begin decide what an input is.
-const LOOK: usize = 16 * 1024;
+pub(super) const LOOK: usize = 16 * 1024;
 
 /// Largest JSON report that is read, in bytes.
 const MAX_REPORT: u64 = 512 * 1024 * 1024;
@@ -36,12 +37,12 @@ pub fn read_report(path: &Path) -> Result<Report, Cause> {
 pub fn read_report_from(input: impl Read, name: &str) -> Result<Report, Cause> {
     let mut input = BufReader::with_capacity(LOOK, input);
     let start = input.fill_buf().map_err(|error| unreadable(format!("{name}: {error}")))?;
-    if is_report(start) { read_json(input, name) } else { read_log(input, name) }
+    if is_report(start) { read_json(input, name) } else { read_log(input, name, &mut drop) }
 }
 
 /// Whether it begins like a JSON report rather than like a line of an event log: the first thing that it says is its
 /// schema, or its first line is no object by itself.
-fn is_report(start: &[u8]) -> bool {
+pub(super) fn is_report(start: &[u8]) -> bool {
     let text = String::from_utf8_lossy(start);
     let text = text.trim_start();
     let Some(rest) = text.strip_prefix('{') else { return false };
@@ -83,12 +84,20 @@ fn without_place(error: &serde_json::Error) -> String {
     text.split_once(" at line ").map_or(text.as_str(), |(said, _)| said).to_owned()
 }
 
-fn read_log(input: impl BufRead, name: &str) -> Result<Report, Cause> {
+/// Folds a log into its report, and hands on every event.
+pub(super) fn read_log(
+    input: impl BufRead,
+    name: &str,
+    hand_on: &mut dyn FnMut(Event),
+) -> Result<Report, Cause> {
     let mut aggregate = Aggregate::new();
     let mut first_defect = None;
     for line in LogReader::new(input) {
         match line {
-            Ok(LogLine::Event(event)) => aggregate.apply(&event),
+            Ok(LogLine::Event(event)) => {
+                aggregate.apply(&event);
+                hand_on(*event);
+            }
             Ok(LogLine::Defect { code, message }) => {
                 first_defect.get_or_insert_with(|| message.clone());
                 aggregate.damage(code, message);
